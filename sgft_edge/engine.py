@@ -1,0 +1,387 @@
+"""Continuous batching over one GGUF file: many sequences, one `llama_decode` at a time.
+
+A KV cell belongs to a token *and* to the weights that read it (base, or base
+plus an adapter). Sequences therefore hold (token, weights) pairs, and a cell is
+reused only where both agree. Decodes run under one set of weights at a time and
+switch only when nothing is left to do under it, because every switch makes
+llama.cpp reserve its graph anew.
+
+The engine belongs to one thread.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from sgft_edge.binding import Adapter, Context, Grammar, Model
+from sgft_edge.device import Device
+from sgft_edge.errors import ContextOverflow, EngineError, SgftError
+from sgft_edge.sampling import Sampler, Sampling
+
+Cell = tuple[int, Adapter | None]
+_PREFIXES = 8  # fixed prefixes whose state is kept in memory
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of one role: read for the first time, sampled, taken over from a KV cache; and decode calls shared in."""
+
+    prefilled: int = 0
+    decoded: int = 0
+    reused: int = 0
+    calls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A decoded text without its stop string; `tokens` were sampled for it, the ending one included."""
+
+    text: str
+    tokens: int
+    finish: Literal["stop", "end", "length"]
+
+
+class Sequence:
+    """One slot of the KV cache and the text that it holds."""
+
+    def __init__(self, engine: Engine, slot: int) -> None:
+        self._engine = engine
+        self.slot = slot
+        self.cells: list[Cell] = []
+        self.pending: list[Cell] = []
+        self.tail = b""
+        self.adapter: Adapter | None = None
+        self.usage = Usage()
+
+    def begin(self, tokens: list[int], adapter: Adapter | None, usage: Usage, fixed: int = 0, reserve: int = 0) -> None:
+        """Make `tokens` the whole text of this sequence, keeping what the KV cache already holds of it.
+
+        The first `fixed` tokens are a prefix shared by many prompts: it is
+        decoded once for each set of weights. `reserve` tokens must still fit
+        after the prompt; raises `ContextOverflow` before anything is decoded.
+        """
+        if len(tokens) + reserve > self._engine.window:
+            raise ContextOverflow(len(tokens) + reserve, self._engine.window)
+        self.adapter, self.usage, self.tail = adapter, usage, b""
+        wanted = _weighted(tokens, adapter)
+        held = _common(self.cells, wanted)
+        if not self._engine.model.can_rewind and held < len(self.cells):
+            held = 0
+        if held < fixed < len(wanted):
+            if not self._engine.load_prefix(self, wanted[:fixed]):
+                usage.prefilled += fixed
+                usage.reused -= fixed
+            held = fixed
+        held = min(held, len(wanted) - 1)
+        self.cut(held)
+        usage.reused += held
+        usage.prefilled += len(wanted) - held
+        self.pending = wanted[held:]
+
+    def append(self, text: str) -> None:
+        """Add forced text: it is read together with whatever comes next, not decoded."""
+        tokens = self._engine.model.tokenize(self.tail + text.encode())
+        self.tail = b""
+        self.require(len(tokens))
+        self.usage.prefilled += len(tokens)
+        self.pending += [(t, self.adapter) for t in tokens]
+
+    def require(self, tokens: int) -> None:
+        """Raise `ContextOverflow` unless this many tokens still fit."""
+        needed = len(self.cells) + len(self.pending) + tokens
+        if needed > self._engine.window:
+            raise ContextOverflow(needed, self._engine.window)
+
+    def cut(self, length: int) -> None:
+        """Keep the first `length` tokens only."""
+        if length < len(self.cells):
+            if not self._engine.context.keep(self.slot, length):
+                raise EngineError(f"{self._engine.model.path.name} cannot rewind its memory")
+            del self.cells[length:]
+        self.pending.clear()
+
+    def complete(
+        self,
+        max_tokens: int,
+        stop: tuple[str, ...] = (),
+        grammar: str | None = None,
+        sampling: Sampling | None = None,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Request:
+        """A request to decode at most `max_tokens` tokens; strategies yield it to whoever steps the engine."""
+        return Request(self, max_tokens, stop, grammar, sampling or Sampling(), on_text)
+
+    def close(self) -> None:
+        self._engine.release(self)
+
+
+@dataclass(eq=False, slots=True)
+class Request:
+    """A completion under way on one sequence."""
+
+    sequence: Sequence
+    max_tokens: int
+    stop: tuple[str, ...]
+    grammar: str | None
+    sampling: Sampling
+    on_text: Callable[[str], None] | None
+    result: Completion | None = None
+    error: SgftError | None = None
+    _start: int = 0
+    _native: Grammar | None = None
+    _sampler: Sampler | None = None
+    _tokens: list[int] = field(default_factory=list)
+    _utf8: codecs.IncrementalDecoder = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
+    _text: str = ""
+    _shown: int = 0
+
+    @property
+    def engine(self) -> Engine:
+        return self.sequence._engine
+
+    def start(self) -> None:
+        if not self.sequence.pending:
+            raise EngineError("nothing to read before decoding: the sequence has no pending text")
+        self.sequence.require(self.max_tokens - 1)
+        self._start = len(self.sequence.cells) + len(self.sequence.pending)
+        if self.grammar is not None:
+            self._native = Grammar(self.engine.model, self.grammar)
+        self._sampler = Sampler(self.sampling, self._native)
+
+    def take(self, row: int) -> None:
+        """Sample one token from the logits of a batch row and see whether the text ends with it."""
+        assert self._sampler is not None
+        sequence, model = self.sequence, self.engine.model
+        token = self._sampler.pick(self.engine.context.logits(row))
+        sequence.usage.decoded += 1
+        if model.ends_generation(token):
+            self._finish(self._text + self._utf8.decode(b"", True), "end", len(self._tokens) + 1)
+            return
+        self._tokens.append(token)
+        self._text += self._utf8.decode(model.piece(token))
+        cuts = [i for s in self.stop if (i := self._text.find(s)) >= 0]
+        if cuts:
+            self._finish(self._text[: min(cuts)], "stop", len(self._tokens))
+        elif len(self._tokens) >= self.max_tokens:
+            self._finish(self._text + self._utf8.decode(b"", True), "length", len(self._tokens))
+        else:
+            sequence.pending.append((token, sequence.adapter))
+            self._show(len(self._text) - self._held_back())
+
+    def _held_back(self) -> int:
+        """Characters at the end that may turn out to begin a stop string."""
+        longest = max((len(s) for s in self.stop), default=1) - 1
+        for n in range(min(longest, len(self._text)), 0, -1):
+            if any(s.startswith(self._text[-n:]) for s in self.stop):
+                return n
+        return 0
+
+    def _show(self, end: int) -> None:
+        if self.on_text is not None and end > self._shown:
+            self.on_text(self._text[self._shown : end])
+            self._shown = end
+
+    def _finish(self, text: str, finish: Literal["stop", "end", "length"], tokens: int) -> None:
+        self._text = text
+        self._show(len(text))
+        self._settle(len(text.encode()))
+        self.result = Completion(text, tokens, finish)
+        self.close()
+
+    def _settle(self, n_bytes: int) -> None:
+        """Leave exactly the first `n_bytes` of the decoded text in the sequence, whatever the last tokens covered."""
+        sequence, model = self.sequence, self.engine.model
+        kept = held = 0
+        for token in self._tokens:
+            size = len(model.piece(token))
+            if held + size > n_bytes:
+                break
+            kept, held = kept + 1, held + size
+        in_cache = len(sequence.cells) - self._start
+        if kept < in_cache and model.can_rewind:
+            sequence.cut(self._start + kept)
+        sequence.pending = [(t, sequence.adapter) for t in self._tokens[in_cache:kept]]
+        rest = b"".join(model.piece(t) for t in self._tokens[kept:])
+        sequence.tail = rest[: n_bytes - held]
+
+    def close(self) -> None:
+        if self._native is not None:
+            self._native.close()
+            self._native = None
+
+
+class Engine:
+    """One GGUF file, its adapters, and `slots` sequences of `window` tokens each."""
+
+    def __init__(
+        self, path: Path, *, slots: int = 1, window: int = 2048, threads: int = 1, device: Device | None = None
+    ) -> None:
+        gpu = device is not None and device.is_gpu
+        self.model = Model(path, -1 if gpu else 0, device.handles if device is not None else ())
+        try:
+            self.context = Context(self.model, slots, min(window, self.model.n_ctx_train), threads, offload=gpu)
+        except BaseException:
+            self.model.close()
+            raise
+        self.window = self.context.window
+        self.slots = slots
+        self._adapters: dict[Path, Adapter] = {}
+        self._free = list(range(slots))
+        self._active: list[Request] = []
+        self._weights: Adapter | None = None
+        self._prefixes: OrderedDict[tuple[Cell, ...], bytes] = OrderedDict()
+        self.switches = 0
+
+    def adapter(self, path: Path) -> Adapter:
+        """Load an adapter, once. Raises `AdapterMismatch`."""
+        if path not in self._adapters:
+            self._adapters[path] = Adapter(self.model, path)
+        return self._adapters[path]
+
+    @property
+    def free(self) -> int:
+        """Sequences that may be acquired now."""
+        return len(self._free)
+
+    def acquire(self) -> Sequence:
+        """An empty sequence. Raises `EngineError` while all slots are taken."""
+        if not self._free:
+            raise EngineError(f"all {self.slots} sequences are in use")
+        return Sequence(self, self._free.pop(0))
+
+    def release(self, sequence: Sequence) -> None:
+        """Give a slot back; a completion under way on it is dropped."""
+        for request in [r for r in self._active if r.sequence is sequence]:
+            self._active.remove(request)
+            request.close()
+        self.context.keep(sequence.slot, 0)
+        self._free = sorted([*self._free, sequence.slot])
+
+    def submit(self, request: Request) -> None:
+        request.start()
+        self._active.append(request)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._active)
+
+    def step(self) -> list[Request]:
+        """One decode call for as many sequences as share the weights in use; returns the requests that ended."""
+        ready = [r for r in self._active if r.sequence.pending[0][1] is self._weights]
+        if not ready:
+            self._switch(self._active[0].sequence.pending[0][1])
+            ready = [r for r in self._active if r.sequence.pending[0][1] is self._weights]
+        ready = sorted(ready, key=lambda r: r.sequence.slot)
+        shares = self._shares([_run(r.sequence.pending) for r in ready])
+        rows = self._decode([(r.sequence, n) for r, n in zip(ready, shares, strict=True) if n])
+        ended = []
+        for request in ready:
+            if (row := rows.get(request.sequence.slot)) is not None:
+                try:
+                    request.take(row)
+                except SgftError as e:  # one text's trouble is not its neighbours'
+                    request.error = e
+                    request.close()
+                if request.result is not None or request.error is not None:
+                    self._active.remove(request)
+                    ended.append(request)
+        return ended
+
+    def _shares(self, waiting: list[int]) -> list[int]:
+        """How many tokens of each sequence go into the next batch: one each, then first come, first served."""
+        room = self.context.batch_size
+        shares = []
+        for i, n in enumerate(waiting):
+            share = max(min(n, room - (len(waiting) - i - 1)), 0)
+            shares.append(share)
+            room -= share
+        return shares
+
+    def _decode(self, work: list[tuple[Sequence, int]]) -> dict[int, int]:
+        """Decode the first tokens pending on each sequence; returns slot -> batch row where logits are ready."""
+        context, rows, n = self.context, {}, 0
+        for sequence, count in work:
+            end = n + count
+            context.token[n:end] = [token for token, _ in sequence.pending[:count]]
+            start = len(sequence.cells)
+            context.pos[n:end] = range(start, start + count)
+            context.seq[n:end] = sequence.slot
+            context.output[n:end] = 0
+            if count == len(sequence.pending):
+                context.output[end - 1] = 1
+                rows[sequence.slot] = end - 1
+            n = end
+        context.decode(n)
+        for sequence, count in work:
+            sequence.cells += sequence.pending[:count]
+            del sequence.pending[:count]
+            sequence.usage.calls += 1
+        return rows
+
+    def _switch(self, weights: Adapter | None) -> None:
+        if weights is not self._weights:
+            self.context.use(weights)
+            self._weights = weights
+            self.switches += 1
+
+    def load_prefix(self, sequence: Sequence, cells: list[Cell]) -> bool:
+        """Fill a sequence with a fixed prefix; False where it had to be decoded because its state was not at hand."""
+        key = tuple(cells)
+        sequence.cut(0)
+        if (state := self._prefixes.get(key)) is not None and self.context.restore(sequence.slot, state):
+            self._prefixes.move_to_end(key)
+            sequence.cells = list(cells)
+            return True
+        sequence.pending = list(cells)
+        while sequence.pending:
+            self._switch(sequence.pending[0][1])
+            self._decode([(sequence, min(_run(sequence.pending), self.context.batch_size))])
+        self._prefixes[key] = self.context.save(sequence.slot)
+        while len(self._prefixes) > _PREFIXES:
+            self._prefixes.popitem(last=False)
+        return False
+
+    def close(self) -> None:
+        """Free the native memory; the engine cannot be used afterwards."""
+        for request in self._active:
+            request.close()
+        self._active.clear()
+        self._prefixes.clear()
+        self.context.close()
+        for adapter in self._adapters.values():
+            adapter.close()
+        self._adapters.clear()
+        self.model.close()
+
+
+def _weighted(tokens: list[int], adapter: Adapter | None) -> list[Cell]:
+    """Each token with the weights that read it: an activated LoRA leaves what precedes its invocation to the base.
+
+    See arXiv 2504.12397; the last occurrence of the invocation counts.
+    """
+    start = 0
+    if adapter is not None and (mark := list(adapter.invocation)):
+        start = len(tokens)
+        for i in range(len(tokens) - len(mark), -1, -1):
+            if tokens[i : i + len(mark)] == mark:
+                start = i
+                break
+    return [(t, adapter if i >= start else None) for i, t in enumerate(tokens)]
+
+
+def _common(a: list[Cell], b: list[Cell]) -> int:
+    for i, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return i
+    return min(len(a), len(b))
+
+
+def _run(cells: list[Cell]) -> int:
+    """Length of the first stretch under one set of weights."""
+    weights = cells[0][1]
+    return next((i for i, (_, w) in enumerate(cells) if w is not weights), len(cells))

@@ -1,0 +1,158 @@
+"""The owner thread: it alone touches the engines, and steps many questions at once.
+
+A task is a generator that yields engine requests and is sent their completions;
+its return value is the result. While one task waits for its tokens the others'
+tokens are decoded in the same batch.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from sgft_edge.engine import Completion, Engine, Request, Sequence
+from sgft_edge.errors import EngineError, SgftError
+
+Steps = Generator[Request, Completion, Any]
+Seats = dict[Engine, list[Sequence]]
+
+
+@dataclass(eq=False)
+class Job:
+    """One task on its way: `start` makes the generator once the sequences it needs are free."""
+
+    start: Callable[[Seats], Steps]
+    needs: Mapping[Engine, int]
+    future: Future[Any] = field(default_factory=Future)
+    seats: Seats = field(default_factory=dict)
+    steps: Steps | None = None
+    waiting: Request | None = None
+    cancelled: bool = False
+
+
+class Loop:
+    """Runs jobs over engines in one thread of its own; `submit` and `cancel` may be called from any thread."""
+
+    def __init__(self, engines: list[Engine]) -> None:
+        self._engines = engines
+        self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._waiting: deque[Job] = deque()
+        self._running: list[Job] = []
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="sgft-edge-engine", daemon=True)
+        self._thread.start()
+
+    def submit(self, start: Callable[[Seats], Steps], needs: Mapping[Engine, int]) -> Job:
+        if self._closing:
+            raise EngineError("the solver is closed: open a new one")
+        job = Job(start, needs)
+        self._inbox.put(job)
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Stop a job; its sequences are free again after the decode call that is under way."""
+        job.cancelled = True
+        self._inbox.put(None)
+
+    def close(self) -> None:
+        """Stop everything, wait for the decode call under way, and free the engines."""
+        if not self._closing:
+            self._closing = True
+            self._inbox.put(None)
+            self._thread.join()
+            for engine in self._engines:
+                engine.close()
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._receive(block=not self._running)
+            for job in [j for j in self._running if j.cancelled]:
+                self._end(job)
+            self._admit()
+            for engine in self._engines:
+                if engine.busy:
+                    self._step(engine)
+        for job in [*self._running, *self._waiting]:
+            job.future.cancel()
+
+    def _receive(self, block: bool) -> None:
+        while True:
+            try:
+                job = self._inbox.get(block and not self._waiting)
+            except queue.Empty:
+                return
+            if job is None:
+                return
+            self._waiting.append(job)
+            block = False
+
+    def _admit(self) -> None:
+        """Start waiting jobs in their order while every engine has the sequences that the next one needs."""
+        while self._waiting:
+            job = self._waiting[0]
+            if not job.cancelled:
+                if any(engine.free < n for engine, n in job.needs.items()):
+                    return
+                job.seats = {engine: [engine.acquire() for _ in range(n)] for engine, n in job.needs.items()}
+            self._waiting.popleft()
+            if job.cancelled:
+                job.future.cancel()
+                continue
+            self._running.append(job)
+            try:
+                job.steps = job.start(job.seats)
+            except SgftError as e:
+                self._end(job, error=e)
+                continue
+            self._resume(job, None)
+
+    def _step(self, engine: Engine) -> None:
+        try:
+            ended = engine.step()
+        except SgftError as e:
+            for job in [j for j in self._running if j.waiting is not None and j.waiting.engine is engine]:
+                self._end(job, error=e)
+            return
+        for request in ended:
+            self._resume(next(j for j in self._running if j.waiting is request), request)
+
+    def _resume(self, job: Job, done: Request | None) -> None:
+        """Give a task its completion, or its error, and submit what it asks for next."""
+        assert job.steps is not None
+        try:
+            if done is None:
+                job.waiting = next(job.steps)
+            elif done.error is not None:
+                job.waiting = job.steps.throw(done.error)
+            else:
+                assert done.result is not None
+                job.waiting = job.steps.send(done.result)
+            while True:
+                try:
+                    job.waiting.engine.submit(job.waiting)
+                    return
+                except SgftError as e:
+                    job.waiting = job.steps.throw(e)
+        except StopIteration as stop:
+            self._end(job, result=stop.value)
+        except Exception as e:  # noqa: BLE001 - whatever a task raises belongs to whoever waits for it
+            self._end(job, error=e)
+
+    def _end(self, job: Job, result: Any = None, error: Exception | None = None) -> None:
+        self._running.remove(job)
+        if job.steps is not None:
+            job.steps.close()
+        for sequences in job.seats.values():
+            for sequence in sequences:
+                sequence.close()
+        if job.cancelled:
+            job.future.cancel()
+        elif error is not None:
+            job.future.set_exception(error)
+        else:
+            job.future.set_result(result)

@@ -1,0 +1,181 @@
+"""`sgft-edge models`: what models there are, fetching them, checking them, and naming files of one's own."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from sgft_edge import store
+from sgft_edge.errors import ModelError, ModelMissing
+from sgft_edge.pull import Progress, discard, pull
+
+_MB = 1_000_000
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    from sgft_edge.cli import run
+
+    return run(command, argv)
+
+
+@click.group("models")
+def command() -> None:
+    """Show, fetch, check and name models."""
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array instead of a table.")
+def list_models(as_json: bool) -> None:
+    """Show every known model and whether it is on this machine."""
+    rows = [_describe(entry) for entry in store.Manifest.load().entries.values()]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("NAME", "ROLE", "SIZE", "LICENCE", "HERE", "VERIFIED"):
+        table.add_column(title, justify="right" if title == "SIZE" else "left", overflow="fold")
+    for row in rows:
+        size = f"{row['bytes'] / _MB:.0f} MB" if isinstance(row["bytes"], int) else "?"
+        here = "yes" if row["path"] else "-"
+        table.add_row(str(row["name"]), str(row["role"]), size, str(row["licence"]), here, str(row["verified"]))
+    Console().print(table)
+
+
+@command.command("pull")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+def pull_models(names: tuple[str, ...]) -> None:
+    """Fetch models into the models folder; print their paths."""
+    manifest = store.Manifest.load()
+    for entry in [manifest.get(name) for name in names]:  # all looked up before the first is fetched
+        with _progress(entry) as progress:
+            path = pull(entry, progress)
+        click.echo(path)
+
+
+@command.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+def verify(names: tuple[str, ...]) -> None:
+    """Read model files again and compare their digests; without NAME, all that are on this machine."""
+    manifest = store.Manifest.load()
+    damaged = []
+    for entry in [manifest.get(name) for name in names] if names else manifest.entries.values():
+        path = store.locate(entry)
+        if path is None:
+            if names:
+                raise ModelMissing(f"{entry.name} is not on this machine: run `sgft-edge models pull {entry.name}`")
+            continue
+        expected, found = store.trusted_digest(entry), store.file_digest(path, fresh=True)
+        if expected is None:
+            click.echo(f"{entry.name}: nothing to compare with; its sha256 is {found}")
+        elif found == expected:
+            click.echo(f"{entry.name}: ok")
+        else:
+            click.echo(f"{entry.name}: {path} has sha256 {found}, expected {expected}")
+            damaged.append(entry.name)
+    if damaged:
+        raise ModelError(f"not as expected: {', '.join(damaged)}; `sgft-edge models pull NAME` fetches a file anew")
+
+
+@command.command()
+@click.argument("name")
+@click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--role", type=click.Choice(["model", "adapter"]), default="model", show_default=True)
+@click.option("--licence", default="NOASSERTION", show_default=True, help="SPDX identifier.")
+@click.option("--base", metavar="NAME", help="The model that an adapter belongs to.")
+@click.option("--force", is_flag=True, help="Replace an existing name.")
+def add(name: str, path: Path, role: str, licence: str, base: str | None, force: bool) -> None:
+    """Give a GGUF file on this machine a name; the file stays where it is."""
+    entry = store.add(name, path, role=role, licence=licence, base=base, force=force)
+    click.echo(f"{entry.name}: {store.locate(entry)}")
+
+
+@command.command("rm")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(name: str, yes: bool) -> None:
+    """Delete a model's downloaded file, and the name if it is your own; a file named by `add` is not deleted."""
+    entry = store.Manifest.load().get(name)
+    download = store.models_folder() / entry.file
+    if download.is_file() and not yes:
+        click.confirm(f"Delete {download} ({download.stat().st_size / _MB:.0f} MB)?", abort=True)
+    if discard(entry):
+        click.echo(f"deleted {download}")
+    elif not entry.own:
+        raise ModelMissing(f"{name} is not in {store.models_folder()}: there is nothing to delete")
+    if entry.own:
+        store.remove(name)
+        click.echo(f"{name} is no longer in models.toml")
+
+
+@command.command()
+@click.argument("name", required=False)
+def where(name: str | None) -> None:
+    """Print a model's path; without NAME, the folders."""
+    if name is not None:
+        click.echo(store.resolve(name))
+        return
+    click.echo(f"models   {store.models_folder()}")
+    click.echo(f"config   {store.config_folder()}")
+    click.echo(f"cache    {store.cache_folder()}")
+    click.echo(f"package  {store.package_models()}")
+
+
+def _describe(entry: store.Entry) -> dict[str, object]:
+    path = store.locate(entry)
+    verified = "-"
+    if path is not None:
+        expected = store.trusted_digest(entry)
+        if expected is None:
+            verified = "no digest"
+        elif store.file_digest(path) != expected:
+            verified = "NO"
+        else:
+            verified = "yes" if entry.sha256 else "as first seen"
+    return {
+        "name": entry.name,
+        "title": entry.title,
+        "role": entry.role,
+        "bytes": path.stat().st_size if path else entry.bytes,
+        "licence": entry.licence,
+        "path": str(path) if path else None,
+        "verified": verified,
+        "description": entry.description,
+    }
+
+
+@contextmanager
+def _progress(entry: store.Entry) -> Iterator[Progress]:
+    """Show a bar on a terminal, a line for every tenth elsewhere; both on stderr, so that stdout holds the paths."""
+    if not sys.stderr.isatty():
+        yield _ProgressLines(entry.name)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Bars(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
+        task = bars.add_task(entry.name, total=entry.bytes)
+        yield lambda arrived, total: bars.update(task, completed=arrived, total=total)
+
+
+class _ProgressLines:
+    """Print a line whenever another tenth has arrived, or another 100 MB while the total is unknown."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.steps = 0
+
+    def __call__(self, arrived: int, total: int | None) -> None:
+        steps = arrived * 10 // total if total else arrived // (100 * _MB)
+        if steps > self.steps:
+            self.steps = steps
+            of_total = f" of {total / _MB:.0f}" if total else ""
+            click.echo(f"{self.name}: {arrived / _MB:.0f}{of_total} MB", err=True)

@@ -1,0 +1,134 @@
+"""Straight-line programs that a model writes and this module computes exactly.
+
+Program-aided language models (https://arxiv.org/abs/2211.10435) let the model
+write Python and run it. Here the language is only what a word problem needs,
+assignments and a `return`, and nothing is executed as Python: every line is
+matched, and its expression evaluated as a rational by `arithmetic.evaluate`.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from sgft_edge.arithmetic import FREE_NUMBER, evaluate, sum_rules
+from sgft_edge.errors import EvaluationError
+
+__all__ = ["PROGRAM_GRAMMAR", "Assignment", "ProgramResult", "run"]
+
+MAX_LINES = 64
+MAX_LENGTH = 4_000  # characters
+
+_FENCE = re.compile(r"^[ \t]*```[ \t]*\w*\s*?\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
+_HEADER = re.compile(r"\s*def\s+\w+\s*\(.*\).*:")
+_ASSIGNMENT = re.compile(
+    r"\s*(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*(?::[^=]+)?(?P<operator>\*\*|//|[-+*/%])?=(?!=)\s*(?P<expression>.*)"
+)
+_RETURN = re.compile(r"\s*return\b\s*(?P<expression>.*)")
+_PRINT = re.compile(r"\s*print\s*(?P<expression>\(.*\))")
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One line `name = expression` and its exact value; `x += 1` has the expression `x + (1)`."""
+
+    name: str
+    expression: str
+    value: Fraction
+
+
+@dataclass(frozen=True)
+class ProgramResult:
+    """What a program computed: every assignment in order, and its answer."""
+
+    assignments: tuple[Assignment, ...]
+    value: Fraction
+
+
+def run(source: str) -> ProgramResult:
+    """Compute a straight-line program.
+
+    The answer is the `return`ed value; else the last `print`ed one; else the
+    last assignment to `answer` or `result`; else the last assignment. A code
+    fence, a `def` line at the top, docstrings, comments, blank lines, type
+    annotations and augmented assignments are read as Python reads them; what
+    follows the `return` is not looked at.
+
+    Raises `EvaluationError`, naming the line, for anything else, for a failing
+    expression, and for more than 64 lines or 4,000 characters.
+    """
+    fenced = _FENCE.search(source)
+    lines = _statements(fenced[1] if fenced else source)
+    values: dict[str, Fraction] = {}
+    assignments: list[Assignment] = []
+    printed: Fraction | None = None
+    for number, line in lines:
+        if match := _ASSIGNMENT.fullmatch(line):
+            expression = match["expression"]
+            if match["operator"]:
+                expression = f"{match['name']} {match['operator']} ({expression})"
+            value = _evaluate(expression, values, number, column=match.end() - len(expression))
+            values[match["name"]] = value
+            assignments.append(Assignment(match["name"], expression, value))
+        elif match := _RETURN.fullmatch(line):
+            return ProgramResult(tuple(assignments), _evaluate(match[1], values, number, match.start(1)))
+        elif match := _PRINT.fullmatch(line):
+            printed = _evaluate(match[1], values, number, match.start(1))
+        else:
+            raise EvaluationError(
+                f"line {number}: expected `name = expression`, `# comment` or `return expression`, "
+                f"found {line.strip()[:60]!r}"
+            )
+    if not assignments and printed is None:
+        raise EvaluationError("expected a program with an assignment or a `return`, found none")
+    named = [assignment for assignment in assignments if assignment.name in ("answer", "result")]
+    return ProgramResult(tuple(assignments), (named or assignments)[-1].value if printed is None else printed)
+
+
+def _statements(text: str) -> list[tuple[int, str]]:
+    """The numbered lines that compute something, without comments."""
+    lines = text.removesuffix("\n").split("\n")
+    if len(lines) > MAX_LINES or len(text) > MAX_LENGTH:
+        raise EvaluationError(
+            f"expected a program of at most {MAX_LINES} lines and {MAX_LENGTH} characters, "
+            f"found {len(lines)} and {len(text)}"
+        )
+    statements: list[tuple[int, str]] = []
+    quotes = ""  # what ends the docstring that a line stands in
+    seen_header = False
+    for number, line in enumerate(lines, start=1):
+        if quotes:
+            quotes = "" if quotes in line else quotes
+        elif line.lstrip().startswith(('"""', "'''")):
+            opening = line.strip()[:3]
+            quotes = "" if opening in line.strip()[3:] else opening
+        elif code := line.partition("#")[0].rstrip():
+            if not statements and not seen_header and _HEADER.fullmatch(code):
+                seen_header = True
+            else:
+                statements.append((number, code))
+    return statements
+
+
+def _evaluate(expression: str, values: dict[str, Fraction], line: int, column: int) -> Fraction:
+    """Evaluate what stands at `column` (from 0) of a line, so that an error names the place in the line."""
+    try:
+        return evaluate(" " * column + expression, values)
+    except EvaluationError as error:
+        raise EvaluationError(f"line {line}, {error}") from None
+
+
+# Holds the body of a function to 24 lines of 4-space-indented assignments and comments that end with a `return`.
+PROGRAM_GRAMMAR = "\n".join(
+    [
+        r'root ::= line{0,23} "    return " sum0 "\n"',
+        r'line ::= "    " (name " = " sum0 | "# " [^\n]{1,100}) "\n"',
+        r"name ::= [a-z_] [a-z0-9_]{0,39}",
+        r'operator ::= " "? ("//" | [-+*/%]) " "?',
+        f"number ::= {FREE_NUMBER}",
+        *sum_rules(
+            "number | name",
+            group='("int" | "round")? "(" {sum} ")" | "round(" {sum} ", " [0-9] ")"',
+        ),
+        "",
+    ]
+)

