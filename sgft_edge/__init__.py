@@ -1,0 +1,50 @@
+"""Small language models that reason better on your own machine.
+
+    from sgft_edge import Solver
+
+    with Solver.open() as solver:
+        solution = solver.solve("Tom has 3 boxes of 12 pens and gives 10 away. How many pens are left?")
+        print(solution.answer, solution.guidance)
+
+A guide writes how to solve a problem, an answerer writes the expressions, the
+runtime computes them exactly; all through llama.cpp, with no network.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sgft_edge.errors import SgftError
+    from sgft_edge.question import Question
+    from sgft_edge.sampling import Sampling
+    from sgft_edge.settings import Settings
+    from sgft_edge.solution import Event, Solution, Step
+    from sgft_edge.solver import Solver
+
+__all__ = ["Event", "Question", "Sampling", "Settings", "SgftError", "Solution", "Solver", "Step", "__version__"]
+
+_HOMES = {
+    "Event": "solution",
+    "Question": "question",
+    "Sampling": "sampling",
+    "Settings": "settings",
+    "SgftError": "errors",
+    "Solution": "solution",
+    "Solver": "solver",
+    "Step": "solution",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that `import sgft_edge` loads nothing heavy."""
+    if name == "__version__":
+        return metadata.version("sgft-edge")
+    if name in _HOMES:
+        return getattr(import_module(f"sgft_edge.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'sgft_edge' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

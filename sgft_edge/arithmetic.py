@@ -1,4 +1,4 @@
-"""Exact arithmetic: expressions in and out of model text, as rationals.
+"""Exact arithmetic: the value of an expression in model text, as a rational, and its text.
 
 A number is a `fractions.Fraction` everywhere, so that `1 / 3 * 3` is 1. Nothing
 here executes what a model wrote: `evaluate` has a tokenizer and a
@@ -7,15 +7,14 @@ precedence-climbing parser of its own, with bounds on length, depth and size.
 
 import difflib
 import re
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NoReturn
 
 from sgft_edge.errors import EvaluationError
 
-__all__ = ["evaluate", "expression_grammar", "format_value", "gbnf_literal", "numbers_in"]
+__all__ = ["evaluate", "format_value"]
 
 MAX_LENGTH = 2_000  # characters of one expression
 MAX_DEPTH = 50  # parentheses, calls, signs and powers inside each other
@@ -24,10 +23,11 @@ MAX_EXPONENT = 64  # of `**` and of scientific notation
 
 FUNCTIONS = ("abs", "float", "int", "max", "min", "round")
 
-_GROUPED = r"[0-9]{1,3}(?:,[0-9]{3}){1,20}(?![0-9])(?:\.[0-9]+)?"
-_PLAIN_NUMBER = rf"{_GROUPED}|[0-9]+\.?[0-9]*|\.[0-9]+"
+# Regular expressions of numbers as people write them; GROUPED has thousands separators.
+GROUPED = r"[0-9]{1,3}(?:,[0-9]{3}){1,20}(?![0-9])(?:\.[0-9]+)?"
+PLAIN_NUMBER = rf"{GROUPED}|[0-9]+\.?[0-9]*|\.[0-9]+"
 _PROGRAM_NUMBER = r"(?:[0-9]+(?:_[0-9]+)*\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
-_PLAIN_TOKEN = re.compile(rf"(?P<number>{_PLAIN_NUMBER})|(?P<mark>[-+*/()])")
+_PLAIN_TOKEN = re.compile(rf"(?P<number>{PLAIN_NUMBER})|(?P<mark>[-+*/()])")
 _PROGRAM_TOKEN = re.compile(
     rf"(?P<number>{_PROGRAM_NUMBER})|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<mark>//|\*\*|[-+*/%(),])"
 )
@@ -226,139 +226,3 @@ def format_value(value: Fraction) -> str:
     whole, decimals = divmod(int(abs(shown) * 10**6), 10**6)
     text = f"{whole}.{decimals:06d}".rstrip("0").rstrip(".")
     return f"-{text}" if shown < 0 else text
-
-
-_SMALL_WORDS = (
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-)
-_TENS_WORDS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_SMALL = dict(zip(_SMALL_WORDS.split(), range(1, 20), strict=True))
-_TENS = dict(zip(_TENS_WORDS.split(), range(20, 100, 10), strict=True))
-_SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
-_MULTIPLES = {"twice": 2, "double": 2, "doubled": 2, "doubles": 2, "thrice": 3, "triple": 3, "tripled": 3,
-              "triples": 3, "dozen": 12, "dozens": 12}  # fmt: skip
-_PARTS = {"half": 2, "halves": 2, "quarter": 4, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7,
-          "eighth": 8, "ninth": 9, "tenth": 10, "twelfth": 12, "twentieth": 20}  # fmt: skip
-
-
-def _any(words: Mapping[str, int]) -> str:
-    return f"(?:{'|'.join(sorted(words, key=len, reverse=True))})"
-
-
-_BELOW_100 = rf"(?:{_any(_TENS)}(?:-{_any(_SMALL)}\b| {_any(_SMALL)}\b(?!-))?|{_any(_SMALL)})\b"
-_BELOW_1000 = rf"(?:(?:{_BELOW_100}[- ])?hundred\b(?: (?:and )?{_BELOW_100})?|{_BELOW_100})"
-_SCALED = rf"(?:{_BELOW_1000}[- ])?(?:thousand|million|billion)\b"
-_WORDS = rf"{_SCALED}(?:,? (?:and )?{_SCALED})*(?:,? (?:and )?{_BELOW_1000})?|{_BELOW_1000}"
-_COUNT = rf"(?:{_any(_SMALL)}|an?)"
-_DIGITS = r"[0-9]{1,60}(?![0-9])"
-_STANDING = re.compile(
-    rf"(?<![a-z0-9])(?:(?P<whole>{_DIGITS})[ -])?(?P<top>{_DIGITS})/(?P<bottom>(?!0+(?![0-9])){_DIGITS})"
-    rf"|(?P<minus>(?<![^\s(])-[$€£]?)?(?<![a-z0-9])(?P<digits>{_GROUPED}|{_DIGITS}(?:\.{_DIGITS})?|\.{_DIGITS})"
-    r"(?:[ -](?P<scale>hundred|thousand|million|billion)\b)?"
-    rf"|\b(?:(?P<count>{_COUNT})[- ])?(?P<part>half|halves|quarter)s?\b"
-    rf"|\b(?P<count2>{_COUNT})[- ](?P<part2>{_any(_PARTS)})s?\b"
-    rf"|\b(?P<multiple>{_any(_MULTIPLES)})\b"
-    rf"|\b(?P<words>{_WORDS})"
-)
-
-
-def numbers_in(text: str, *, words: bool = True) -> list[Fraction]:
-    """The numbers that a natural-language text gives, in its order; without `words`, those in digits only.
-
-    Read are digits of any script with separators, decimals and signs, and the
-    English words from "one" to "nine hundred billion", "half", "twice",
-    "dozen" and their like. A percentage stands as its literal number: 20% is
-    20. A fraction (3/4, ½, 2 1/2, three quarters, half) stands as its value and
-    then as its parts, because "3/4 of 20" is worked out as `20 * 3 / 4`.
-    """
-    plain = "".join(map(_plain, text)).lower()
-    found = (match for match in _STANDING.finditer(plain) if words or match["top"] or match["digits"])
-    return [value for match in found for value in _values(match)]
-
-
-def _plain(char: str) -> str:
-    """One character in ASCII digits and marks where it has them; ½ becomes " 1/2"."""
-    if char.isdecimal():
-        return str(unicodedata.decimal(char))
-    if char in "−٫٬":
-        return {"−": "-", "٫": ".", "٬": ","}[char]
-    compatible = unicodedata.normalize("NFKC", char)
-    if "\N{FRACTION SLASH}" in compatible and len(compatible) > 2:
-        return " " + compatible.replace("\N{FRACTION SLASH}", "/")
-    return compatible if char in "．，／％＄" else char
-
-
-def _values(match: re.Match[str]) -> list[Fraction]:
-    group = match.groupdict()
-    if group["top"]:
-        parts = [Fraction(group[name]) for name in ("whole", "top", "bottom") if group[name]]
-        return [(parts[0] if len(parts) == 3 else 0) + parts[-2] / parts[-1], *parts]
-    if group["digits"]:
-        value = Fraction(group["digits"].replace(",", "")) * _SCALES.get(group["scale"] or "", 1)
-        return [-value if group["minus"] else value]
-    if part := group["part"] or group["part2"]:
-        top = _SMALL.get(group["count"] or group["count2"] or "", 1)
-        return [Fraction(top, _PARTS[part]), Fraction(top), Fraction(_PARTS[part])]
-    if group["multiple"]:
-        return [Fraction(_MULTIPLES[group["multiple"]])]
-    return [Fraction(_in_words(re.findall(r"[a-z]+", group["words"])))]
-
-
-def _in_words(words: list[str]) -> int:
-    total = group = 0
-    for word in words:
-        if word == "hundred":
-            group = max(group, 1) * 100
-        elif word in _SCALES:
-            total += max(group, 1) * _SCALES[word]
-            group = 0
-        else:
-            group += (_SMALL | _TENS).get(word, 0)
-    return total + group
-
-
-def expression_grammar(end: str, numbers: Sequence[str] | None = None, nothing: str | None = None) -> str:
-    """A GBNF grammar (llama.cpp) for one arithmetic expression followed by `end`.
-
-    `numbers` holds the operands to these literals, such as `("16", "0.5")`;
-    without them (None or empty) any number of up to 12 digits and 6 decimals
-    may stand. `nothing` is a text that may stand instead of an expression.
-    Whatever the grammar accepts, `evaluate` reads; it may still divide by zero
-    or pass the bounds on length and size.
-
-    Raises `EvaluationError` when one of `numbers` is not a plain number.
-    """
-    for number in numbers or ():
-        if not re.fullmatch(rf"-?(?:{_PLAIN_NUMBER})", number):
-            raise EvaluationError(f"expected numbers to choose operands from, found {number!r}")
-    rules = [
-        f"root ::= ({f'{gbnf_literal(nothing)} | ' if nothing else ''}sum0) {gbnf_literal(end)}",
-        'operator ::= " "? [-+*/] " "?',
-        f"number ::= {' | '.join(map(gbnf_literal, dict.fromkeys(numbers))) if numbers else FREE_NUMBER}",
-        *sum_rules("number", group='"(" {sum} ")"'),
-    ]
-    return "\n".join(rules) + "\n"
-
-
-FREE_NUMBER = '"-"? [0-9]{1,12} ("." [0-9]{1,6})?'
-_OPERANDS = (12, 6, 4, 2)  # of an expression, of a group in it, of a group in that: a decoding always ends
-
-
-def sum_rules(atom: str, group: str) -> list[str]:
-    """GBNF rules `sum0`, `sum1`, ...: operands joined by `operator`, each an `atom` or, above the last, a `group`.
-
-    `group` names the sum inside it as `{sum}`.
-    """
-    rules = []
-    for level, operands in enumerate(_OPERANDS):
-        operand = f"{atom} | {group.format(sum=f'sum{level + 1}')}" if level + 1 < len(_OPERANDS) else atom
-        rules.append(f"sum{level} ::= operand{level} (operator operand{level}){{0,{operands - 1}}}")
-        rules.append(f"operand{level} ::= {operand}")
-    return rules
-
-
-def gbnf_literal(text: str) -> str:
-    """`text` as a GBNF string literal."""
-    escapes = {"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"}
-    return '"' + "".join(escapes.get(char, char) for char in text) + '"'

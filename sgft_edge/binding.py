@@ -253,7 +253,14 @@ class Context:
     """
 
     def __init__(
-        self, model: Model, slots: int, window: int, threads: int, batch: int = 512, outputs: int = 0, offload: bool = True
+        self,
+        model: Model,
+        slots: int,
+        window: int,
+        threads: int,
+        batch: int = 512,
+        outputs: int = 0,
+        offload: bool = True,
     ) -> None:
         params = c.llama_context_default_params()
         params.n_ctx = slots * window
@@ -321,8 +328,9 @@ class Context:
         p = c.llama_get_logits_ith(self.handle, row)
         if not p:
             raise EngineError(f"no logits were computed for row {row}")
-        address = ctypes.addressof(p.contents)
-        return np.frombuffer((ctypes.c_float * self.n_vocab).from_address(address), np.float32)
+        row_of_floats: Any = (ctypes.c_float * self.n_vocab).from_address(ctypes.addressof(p.contents))
+        logits: NDArray[np.float32] = np.frombuffer(row_of_floats, np.float32)
+        return logits
 
     def use(self, adapter: Adapter | None) -> None:
         """Switch to base weights (None) or base + adapter for the decodes that follow."""

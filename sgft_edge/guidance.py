@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sgft_edge.arithmetic import format_value, numbers_in
+from sgft_edge.arithmetic import format_value
 from sgft_edge.errors import GuidanceError
+from sgft_edge.numerals import numbers_in
 
-__all__ = ["Guidance", "parse", "violations"]
+__all__ = ["GRAMMAR", "Guidance", "parse", "violations"]
 
 MIN_STEPS = 2
 MAX_STEPS = 6
@@ -27,6 +28,19 @@ _BULLET = re.compile(r"\s*[-*•](?:\s+|$)")
 _COMPUTATION = re.compile(
     r"[0-9.]+%?(?:\s*[+*×÷^]\s*|\s+[-−–/x]\s+)[$€£(]?[0-9.]+|[0-9)]\s*=|=\s*[-−]?[$€£(]?[0-9.]+", re.IGNORECASE
 )
+
+
+def _grammar() -> str:
+    """Nested options, so that each step's number is the only one that can stand there."""
+    more = ""
+    for number in range(MAX_STEPS, 0, -1):
+        step = f'"{number}. " line{more}' if number == 1 else f'"\\n{number}. " line{more}'
+        more = f" ({step})" if number == 2 else f" ({step})?" if number > 2 else step
+    return f"root ::= {more}\nline ::= [^ \\n=] [^\\n=]*\n"
+
+
+GRAMMAR = _grammar()
+"""GBNF that holds a guidance to its form: 2 to 6 numbered lines without an equals sign."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,13 @@ class Job:
     waiting: Request | None = None
     cancelled: bool = False
 
+    @classmethod
+    def failed(cls, error: SgftError) -> Job:
+        """A job that never was one."""
+        job = cls(lambda seats: iter(()), {})  # type: ignore[arg-type, return-value]
+        job.future.set_exception(error)
+        return job
+
 
 class Loop:
     """Runs jobs over engines in one thread of its own; `submit` and `cancel` may be called from any thread."""
@@ -53,6 +60,13 @@ class Loop:
         job = Job(start, needs)
         self._inbox.put(job)
         return job
+
+    def result(self, job: Job) -> Any:
+        """Wait for a job's result. Raises what the job raised, and `EngineError` where the loop was closed first."""
+        try:
+            return job.future.result()
+        except CancelledError:
+            raise EngineError("the solver was closed before the question was solved") from None
 
     def cancel(self, job: Job) -> None:
         """Stop a job; its sequences are free again after the decode call that is under way."""

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from sgft_edge import store
+from sgft_edge import files, manifest, store
 from sgft_edge.errors import ModelError, ModelMissing
+from sgft_edge.manifest import Entry, Manifest
 from sgft_edge.pull import Progress, discard, pull
 
 _MB = 1_000_000
@@ -31,7 +32,7 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array instead of a table.")
 def list_models(as_json: bool) -> None:
     """Show every known model and whether it is on this machine."""
-    rows = [_describe(entry) for entry in store.Manifest.load().entries.values()]
+    rows = [_describe(entry) for entry in Manifest.load().entries.values()]
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return
@@ -52,8 +53,8 @@ def list_models(as_json: bool) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def pull_models(names: tuple[str, ...]) -> None:
     """Fetch models into the models folder; print their paths."""
-    manifest = store.Manifest.load()
-    for entry in [manifest.get(name) for name in names]:  # all looked up before the first is fetched
+    known = Manifest.load()
+    for entry in [known.get(name) for name in names]:  # all looked up before the first is fetched
         with _progress(entry) as progress:
             path = pull(entry, progress)
         click.echo(path)
@@ -63,9 +64,9 @@ def pull_models(names: tuple[str, ...]) -> None:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def verify(names: tuple[str, ...]) -> None:
     """Read model files again and compare their digests; without NAME, all that are on this machine."""
-    manifest = store.Manifest.load()
+    known = Manifest.load()
     damaged = []
-    for entry in [manifest.get(name) for name in names] if names else manifest.entries.values():
+    for entry in [known.get(name) for name in names] if names else known.entries.values():
         path = store.locate(entry)
         if path is None:
             if names:
@@ -101,16 +102,16 @@ def add(name: str, path: Path, role: str, licence: str, base: str | None, force:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(name: str, yes: bool) -> None:
     """Delete a model's downloaded file, and the name if it is your own; a file named by `add` is not deleted."""
-    entry = store.Manifest.load().get(name)
-    download = store.models_folder() / entry.file
+    entry = Manifest.load().get(name)
+    download = files.models_folder() / entry.file
     if download.is_file() and not yes:
         click.confirm(f"Delete {download} ({download.stat().st_size / _MB:.0f} MB)?", abort=True)
     if discard(entry):
         click.echo(f"deleted {download}")
     elif not entry.own:
-        raise ModelMissing(f"{name} is not in {store.models_folder()}: there is nothing to delete")
+        raise ModelMissing(f"{name} is not in {files.models_folder()}: there is nothing to delete")
     if entry.own:
-        store.remove(name)
+        manifest.remove(name)
         click.echo(f"{name} is no longer in models.toml")
 
 
@@ -121,13 +122,13 @@ def where(name: str | None) -> None:
     if name is not None:
         click.echo(store.resolve(name))
         return
-    click.echo(f"models   {store.models_folder()}")
-    click.echo(f"config   {store.config_folder()}")
-    click.echo(f"cache    {store.cache_folder()}")
-    click.echo(f"package  {store.package_models()}")
+    click.echo(f"models   {files.models_folder()}")
+    click.echo(f"config   {files.config_folder()}")
+    click.echo(f"cache    {files.cache_folder()}")
+    click.echo(f"package  {manifest.package_models()}")
 
 
-def _describe(entry: store.Entry) -> dict[str, object]:
+def _describe(entry: Entry) -> dict[str, object]:
     path = store.locate(entry)
     verified = "-"
     if path is not None:
@@ -151,7 +152,7 @@ def _describe(entry: store.Entry) -> dict[str, object]:
 
 
 @contextmanager
-def _progress(entry: store.Entry) -> Iterator[Progress]:
+def _progress(entry: Entry) -> Iterator[Progress]:
     """Show a bar on a terminal, a line for every tenth elsewhere; both on stderr, so that stdout holds the paths."""
     if not sys.stderr.isatty():
         yield _ProgressLines(entry.name)

@@ -10,8 +10,9 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from sgft_edge.arithmetic import FREE_NUMBER, evaluate, sum_rules
+from sgft_edge.arithmetic import evaluate
 from sgft_edge.errors import EvaluationError
+from sgft_edge.gbnf import FREE_NUMBER, sum_rules
 
 __all__ = ["PROGRAM_GRAMMAR", "Assignment", "ProgramResult", "run"]
 

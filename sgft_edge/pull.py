@@ -24,17 +24,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sgft_edge.errors import ModelError, PullError
-from sgft_edge.store import (
-    Entry,
-    check_gguf,
-    file_digest,
-    models_folder,
-    package_models,
-    record_path,
-    remember_digest,
-    trusted_digest,
-    write_atomically,
-)
+from sgft_edge.files import models_folder, write_atomically
+from sgft_edge.manifest import Entry, package_models
+from sgft_edge.store import check_gguf, file_digest, record_path, remember_digest, trusted_digest
 
 __all__ = ["Progress", "discard", "pull"]
 

@@ -7,17 +7,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sgft_edge.errors import InputError
+from sgft_edge.numerals import numbers_in
 
 MAX_CHARACTERS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question. `choices` maps an option's letter to its text; `guidance` is given from outside, or None to ask for it."""
+    """A question: `choices` maps an option's letter to its text, `guidance` is one given from outside.
+
+    `id` comes back in the solution. Raises `InputError` for what cannot be asked.
+    """
 
     text: str
     choices: Mapping[str, str] = field(default_factory=dict)
     guidance: str | None = None
+    id: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text.strip():
@@ -35,6 +40,11 @@ class Question:
                 )
         if len(self.choices) == 1:
             raise InputError("choices: expected at least two, found one: add the others or leave it out")
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether the text has numbers, in digits or in words."""
+        return bool(numbers_in(self.text))
 
     @property
     def with_choices(self) -> str:

@@ -2,9 +2,9 @@ import re
 from fractions import Fraction
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from gbnf_regex import as_regex
+from hypothesis import given
 from hypothesis import strategies as st
-from test_arithmetic import as_regex
 
 from sgft_edge.errors import EvaluationError
 from sgft_edge.program import PROGRAM_GRAMMAR, Assignment, run
@@ -118,7 +118,6 @@ def test_any_text_runs_or_fails_with_one_clear_line(source: str) -> None:
         assert "\n" not in str(error)  # noqa: PT017
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(st.from_regex(as_regex(PROGRAM_GRAMMAR), fullmatch=True))
 def test_whatever_the_grammar_accepts_is_read(source: str) -> None:
     try:

@@ -20,9 +20,10 @@ from click.testing import CliRunner
 
 from sgft_edge import store
 from sgft_edge.errors import PullError, SgftError
+from sgft_edge.files import models_folder
+from sgft_edge.manifest import Entry, Manifest, put
 from sgft_edge.models import command
 from sgft_edge.pull import discard, pull
-from sgft_edge.store import Entry
 
 GGUF = b"GGUF" + bytes(range(256)) * 4096  # 1 MB
 SHA256 = hashlib.sha256(GGUF).hexdigest()
@@ -34,25 +35,18 @@ needs_hub = pytest.mark.skipif(not importlib.util.find_spec("huggingface_hub"), 
 needs_pip = pytest.mark.skipif(not importlib.util.find_spec("pip"), reason="needs pip")
 
 
-@pytest.fixture(autouse=True)
-def folders(tmp_path, monkeypatch):
-    for kind in ("models", "config", "cache"):
-        monkeypatch.setenv(f"SGFT_EDGE_{kind.upper()}", str(tmp_path / kind))
-    return tmp_path
-
-
 def entry(*sources: str, sha256: str | None = SHA256, size: int | None = len(GGUF)) -> Entry:
     """An entry named tiny; it is also written to the user's manifest, for pulls in other processes."""
     made = Entry(
         name="tiny", title="Tiny", role="model", file="tiny.gguf", licence="MIT", bytes=size, sha256=sha256,
         sources=sources, own=True,
     )  # fmt: skip
-    store.write_atomically(store.config_folder() / "models.toml", store.toml_text({"tiny": made.to_table()}))
+    put(made)
     return made
 
 
 def kept() -> list[str]:
-    return sorted(path.name for path in store.models_folder().iterdir())
+    return sorted(path.name for path in models_folder().iterdir())
 
 
 # ---------------------------------------------------------------- whatever the source
@@ -71,7 +65,7 @@ def test_pull_keeps_file_record_and_digest(original):
     path = pull(tiny, lambda arrived, total: seen.append((arrived, total)))
     assert path.read_bytes() == GGUF
     assert kept() == [".tiny.lock", "tiny.gguf", "tiny.json"]
-    record = json.loads((store.models_folder() / "tiny.json").read_text())
+    record = json.loads((models_folder() / "tiny.json").read_text())
     assert (record["sha256"], record["bytes"], record["source"]) == (SHA256, len(GGUF), f"file:{original}")
     assert seen[-1] == (len(GGUF), len(GGUF))
     assert seen == sorted(seen)
@@ -126,14 +120,14 @@ def test_discard(original):
     tiny = entry(f"file:{original}")
     assert discard(tiny) is False
     pull(tiny)
-    (store.models_folder() / ".tiny.part").mkdir()
+    (models_folder() / ".tiny.part").mkdir()
     assert discard(tiny) is True
     assert kept() == [".tiny.lock"]
     assert original.exists()
 
 
 def test_leftovers_of_a_dead_pull_are_cleared(original):
-    leftover = store.models_folder() / ".tiny.part" / "hub"
+    leftover = models_folder() / ".tiny.part" / "hub"
     leftover.mkdir(parents=True)
     (leftover / "tiny.gguf").write_bytes(GGUF[:1000])
     assert pull(entry(f"file:{original}")).read_bytes() == GGUF
@@ -165,7 +159,7 @@ def test_command_pull_and_verify(original):
         return CliRunner().invoke(command, args)
 
     entry(f"file:{original}", sha256=None)
-    path = store.models_folder() / "tiny.gguf"
+    path = models_folder() / "tiny.gguf"
     assert run("pull", "tiny").stdout == f"{path}\n"
     original.unlink()
     assert run("verify").output == "tiny: ok\n"
@@ -311,11 +305,11 @@ def last_line(process: subprocess.Popen[str]) -> str:
 def test_file_from_the_hub(hub, start):
     entry(HUB, sha256=None, size=None)
     out, err = start().communicate(timeout=60)
-    assert out == f"{store.models_folder() / 'tiny.gguf'}\n"
+    assert out == f"{models_folder() / 'tiny.gguf'}\n"
     assert "tiny: 1 of 1 MB" in err
     assert store.resolve("tiny").read_bytes() == GGUF
     assert kept() == [".tiny.lock", "tiny.gguf", "tiny.json"]
-    assert json.loads((store.models_folder() / "tiny.json").read_text())["commit"] == "c0ffee00" * 5
+    assert json.loads((models_folder() / "tiny.json").read_text())["commit"] == "c0ffee00" * 5
 
 
 @needs_hub
@@ -335,12 +329,12 @@ def test_killed_pull_leaves_nothing_that_harms(hub, start):
     entry(HUB)
     hub.pace = 0.2
     process = start()
-    while not (len(hub.gets) == 1 and list(store.models_folder().glob(".tiny.part/**/*.incomplete"))):
+    while not (len(hub.gets) == 1 and list(models_folder().glob(".tiny.part/**/*.incomplete"))):
         time.sleep(0.01)
         assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert store.locate(store.Manifest.load().get("tiny")) is None
+    assert store.locate(Manifest.load().get("tiny")) is None
     hub.pace = 0
     start().communicate(timeout=60)
     assert store.resolve("tiny").read_bytes() == GGUF
@@ -352,7 +346,7 @@ def test_two_pulls_at_once_fetch_once(hub, start):
     entry(HUB)
     hub.pace = 0.05
     outputs = [process.communicate(timeout=60)[0] for process in [start(), start()]]
-    assert outputs == [f"{store.models_folder() / 'tiny.gguf'}\n"] * 2
+    assert outputs == [f"{models_folder() / 'tiny.gguf'}\n"] * 2
     assert hub.gets == [""]
 
 

@@ -1,0 +1,171 @@
+"""`sgft-edge evaluate`: strategies side by side on problems with known answers."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sgft_edge import answers
+from sgft_edge.errors import InputError, SgftError
+from sgft_edge.journal import Journal
+from sgft_edge.options import model_options, open_solver, settings_from, settings_options
+from sgft_edge.problems import Problem, read_problems
+from sgft_edge.progress import progress
+from sgft_edge.question import Question
+from sgft_edge.settings import Settings
+from sgft_edge.solution import Solution
+from sgft_edge.wilson import wilson
+
+if TYPE_CHECKING:
+    from sgft_edge.solver import Solver
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    from sgft_edge.cli import run
+
+    return run(command, argv)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of the table: counts of problems; decoded tokens and wall-clock seconds are means a problem."""
+
+    strategy: str
+    correct: int
+    problems: int
+    unparsed: int
+    fallbacks: int
+    decoded: float
+    seconds: float
+
+
+@click.command("evaluate", context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--strategy", "names", default="direct,cot,program,sg,exact", show_default=True, metavar="A,B,...")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="The first N problems only.")
+@click.option("--given-guidance", is_flag=True, help="Follow the 'guidance' of each row instead of the guide's own.")
+@click.option("--output", type=click.Path(path_type=Path), help="Rows; resumes.  [default: FILE.rows.jsonl]")
+@click.option("--restart", is_flag=True, help="Overwrite the output instead of resuming.")
+@click.option("--parallel", default=8, show_default=True, metavar="N", help="Questions at once.")
+@settings_options
+@model_options
+def command(file: Path, names: str, limit: int | None, given_guidance: bool, **given: Any) -> None:
+    """Measure strategies on FILE: JSONL rows with "question", "answer" and perhaps "choices".
+
+    Accuracy comes with Wilson's 95 % interval. Seconds are those of the whole run by the number of problems.
+    """
+    strategies = list(dict.fromkeys(names.split(",")))
+    settings = {name: settings_from(given, name) for name in strategies}  # all looked at before the first runs
+    problems = [_checked(problem, given_guidance) for problem in islice(read_problems(file), limit)]
+    if not problems:
+        raise InputError(f"{file}: expected problems, found none")
+    output = given["output"] or Path(f"{file.stem}.rows.jsonl")
+    with (
+        Journal(output, restart=given["restart"]) as journal,
+        open_solver(given, settings[strategies[0]], given["parallel"]) as solver,
+    ):
+        rows = [summarize(measure(solver, settings[name], problems, journal)) for name in strategies]
+    _print(rows)
+    click.echo(f"rows: {output}", err=True)
+
+
+def measure(solver: Solver, settings: Settings, problems: list[Problem], journal: Journal) -> list[dict[str, Any]]:
+    """Solve the problems that the journal has no row of, and return the rows of all.
+
+    A row is a solution with its `line`, the `reference`, whether it is `correct`, its `strategy` as evaluated and
+    `wall_seconds`, this problem's share of the time of the run; or an `error`, which is not correct either.
+    """
+    key = _key(solver, settings)
+    rows = {row["line"]: row for row in journal.rows if row.get("run") == key}
+    for problem in problems:
+        if (row := rows.get(problem.number)) and row["question"] != _question(problem).text:
+            raise InputError(f"{journal.path} has rows of other problems: name another --output, or pass --restart")
+    todo = [problem for problem in problems if problem.number not in rows]
+    if todo:
+        began = time.perf_counter()
+        with progress(settings.strategy, len(todo)) as advance:
+            for index, outcome in solver.solve_each(map(_question, todo), settings):
+                now = time.perf_counter()
+                row = _row(todo[index], outcome) | {"run": key, "wall_seconds": round(now - began, 4)}
+                began = now
+                journal.write(row)
+                rows[todo[index].number] = row
+                advance()
+    return [rows[problem.number] for problem in problems]
+
+
+def _key(solver: Solver, settings: Settings) -> dict[str, Any]:
+    """What must be equal for rows to belong to one run."""
+    return {**asdict(settings), "digests": dict(solver.cast.digests)}
+
+
+def _checked(problem: Problem, given_guidance: bool) -> Problem:
+    if problem.question is None or problem.answer is None:
+        fault = problem.error or "expected an 'answer', found none"
+        raise InputError(f"line {problem.number}: {fault}")
+    if given_guidance and problem.question.guidance is None:
+        raise InputError(f"line {problem.number}: expected a 'guidance', found none: leave out --given-guidance")
+    return problem if given_guidance else replace(problem, question=replace(problem.question, guidance=None))
+
+
+def _question(problem: Problem) -> Question:
+    assert problem.question is not None
+    return problem.question
+
+
+def _row(problem: Problem, outcome: Solution | SgftError) -> dict[str, Any]:
+    assert problem.answer is not None
+    question = _question(problem)
+    row = {"line": problem.number, "reference": problem.answer}
+    if isinstance(outcome, SgftError):
+        return row | {"id": problem.id, "question": question.text, "error": str(outcome), "correct": False}
+    answer = outcome.answer if outcome.answer is not None else answers.extract(outcome.text, question.choices)
+    correct = answers.is_correct(answer, problem.answer, question.choices)
+    return row | outcome.to_dict() | {"answer": answer, "correct": correct}
+
+
+def summarize(rows: list[dict[str, Any]]) -> Row:
+    """Count the rows of one strategy."""
+    solved = [row for row in rows if "error" not in row]
+    return Row(
+        strategy=rows[0]["run"]["strategy"],
+        correct=sum(row["correct"] for row in rows),
+        problems=len(rows),
+        unparsed=sum(row.get("answer") is None for row in rows),
+        fallbacks=sum(row["solved_by"] != row["strategy"] for row in solved),
+        decoded=sum(usage["decoded"] for row in solved for usage in row["usage"].values()) / max(len(solved), 1),
+        seconds=sum(row["wall_seconds"] for row in rows) / len(rows),
+    )
+
+
+def _print(rows: list[Row]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("STRATEGY", "CORRECT", "ACCURACY", "95 %", "NO ANSWER", "FELL BACK", "TOKENS", "SECONDS"):
+        table.add_column(title, justify="left" if title == "STRATEGY" else "right")
+    for row in rows:
+        low, high = wilson(row.correct, row.problems)
+        table.add_row(
+            row.strategy,
+            f"{row.correct}/{row.problems}",
+            f"{100 * row.correct / row.problems:.1f} %",
+            f"{100 * low:.0f}-{100 * high:.0f}",
+            str(row.unparsed),
+            str(row.fallbacks),
+            f"{row.decoded:.1f}",
+            f"{row.seconds:.2f}",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

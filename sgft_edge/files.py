@@ -1,0 +1,49 @@
+"""The folders that hold the user's files, and how a file is written to them.
+
+Each folder is moved by an environment variable (`sgft-edge models where` prints them):
+
+    models  SGFT_EDGE_MODELS  downloaded files, and beside each a NAME.json that says where it came from
+    config  SGFT_EDGE_CONFIG  models.toml
+    cache   SGFT_EDGE_CACHE   digests.json
+"""
+
+import os
+import secrets
+from pathlib import Path
+
+import platformdirs
+
+__all__ = ["cache_folder", "config_folder", "models_folder", "write_atomically"]
+
+
+def models_folder() -> Path:
+    """Return the folder of downloaded models; it need not exist."""
+    return _folder("SGFT_EDGE_MODELS", platformdirs.user_data_path("sgft-edge", appauthor=False) / "models")
+
+
+def config_folder() -> Path:
+    """Return the folder of the user's models.toml; it need not exist."""
+    return _folder("SGFT_EDGE_CONFIG", platformdirs.user_config_path("sgft-edge", appauthor=False))
+
+
+def cache_folder() -> Path:
+    """Return the folder of what can be made again; it need not exist."""
+    return _folder("SGFT_EDGE_CACHE", platformdirs.user_cache_path("sgft-edge", appauthor=False))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a power cut, sees the old text or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _folder(variable: str, default: Path) -> Path:
+    return Path(os.environ[variable]).expanduser().absolute() if os.environ.get(variable) else default

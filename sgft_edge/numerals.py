@@ -1,0 +1,99 @@
+"""The numbers that a natural-language text gives, in digits and in English words, as rationals."""
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from fractions import Fraction
+
+from sgft_edge.arithmetic import GROUPED
+
+__all__ = ["numbers_in"]
+
+_SMALL_WORDS = (
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+)
+_TENS_WORDS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_SMALL = dict(zip(_SMALL_WORDS.split(), range(1, 20), strict=True))
+_TENS = dict(zip(_TENS_WORDS.split(), range(20, 100, 10), strict=True))
+_SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
+_MULTIPLES = {"twice": 2, "double": 2, "doubled": 2, "doubles": 2, "thrice": 3, "triple": 3, "tripled": 3,
+              "triples": 3, "dozen": 12, "dozens": 12}  # fmt: skip
+_PARTS = {"half": 2, "halves": 2, "quarter": 4, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7,
+          "eighth": 8, "ninth": 9, "tenth": 10, "twelfth": 12, "twentieth": 20}  # fmt: skip
+
+
+def _any(words: Mapping[str, int]) -> str:
+    return f"(?:{'|'.join(sorted(words, key=len, reverse=True))})"
+
+
+_BELOW_100 = rf"(?:{_any(_TENS)}(?:-{_any(_SMALL)}\b| {_any(_SMALL)}\b(?!-))?|{_any(_SMALL)})\b"
+_BELOW_1000 = rf"(?:(?:{_BELOW_100}[- ])?hundred\b(?: (?:and )?{_BELOW_100})?|{_BELOW_100})"
+_SCALED = rf"(?:{_BELOW_1000}[- ])?(?:thousand|million|billion)\b"
+_WORDS = rf"{_SCALED}(?:,? (?:and )?{_SCALED})*(?:,? (?:and )?{_BELOW_1000})?|{_BELOW_1000}"
+_COUNT = rf"(?:{_any(_SMALL)}|an?)"
+_DIGITS = r"[0-9]{1,60}(?![0-9])"
+_STANDING = re.compile(
+    rf"(?<![a-z0-9])(?:(?P<whole>{_DIGITS})[ -])?(?P<top>{_DIGITS})/(?P<bottom>(?!0+(?![0-9])){_DIGITS})"
+    rf"|(?P<minus>(?<![^\s(])-[$€£]?)?(?<![a-z0-9])(?P<digits>{GROUPED}|{_DIGITS}(?:\.{_DIGITS})?|\.{_DIGITS})"
+    r"(?:[ -](?P<scale>hundred|thousand|million|billion)\b)?"
+    rf"|\b(?:(?P<count>{_COUNT})[- ])?(?P<part>half|halves|quarter)s?\b"
+    rf"|\b(?P<count2>{_COUNT})[- ](?P<part2>{_any(_PARTS)})s?\b"
+    rf"|\b(?P<multiple>{_any(_MULTIPLES)})\b"
+    rf"|\b(?P<words>{_WORDS})"
+)
+
+
+def numbers_in(text: str, *, words: bool = True) -> list[Fraction]:
+    """The numbers that a natural-language text gives, in its order; without `words`, those in digits only.
+
+    Read are digits of any script with separators, decimals and signs, and the
+    English words from "one" to "nine hundred billion", "half", "twice",
+    "dozen" and their like. A percentage stands as its literal number: 20% is
+    20. A fraction (3/4, ½, 2 1/2, three quarters, half) stands as its value and
+    then as its parts, because "3/4 of 20" is worked out as `20 * 3 / 4`.
+    """
+    plain = "".join(map(_plain, text)).lower()
+    found = (match for match in _STANDING.finditer(plain) if words or match["top"] or match["digits"])
+    return [value for match in found for value in _values(match)]
+
+
+def _plain(char: str) -> str:
+    """One character in ASCII digits and marks where it has them; ½ becomes " 1/2"."""
+    if char.isdecimal():
+        return str(unicodedata.decimal(char))
+    if char in "−٫٬":
+        return {"−": "-", "٫": ".", "٬": ","}[char]
+    compatible = unicodedata.normalize("NFKC", char)
+    if "\N{FRACTION SLASH}" in compatible and len(compatible) > 2:
+        return " " + compatible.replace("\N{FRACTION SLASH}", "/")
+    return compatible if char in "．，／％＄" else char
+
+
+def _values(match: re.Match[str]) -> list[Fraction]:
+    group = match.groupdict()
+    if group["top"]:
+        parts = [Fraction(group[name]) for name in ("whole", "top", "bottom") if group[name]]
+        return [(parts[0] if len(parts) == 3 else 0) + parts[-2] / parts[-1], *parts]
+    if group["digits"]:
+        value = Fraction(group["digits"].replace(",", "")) * _SCALES.get(group["scale"] or "", 1)
+        return [-value if group["minus"] else value]
+    if part := group["part"] or group["part2"]:
+        top = _SMALL.get(group["count"] or group["count2"] or "", 1)
+        return [Fraction(top, _PARTS[part]), Fraction(top), Fraction(_PARTS[part])]
+    if group["multiple"]:
+        return [Fraction(_MULTIPLES[group["multiple"]])]
+    return [Fraction(_in_words(re.findall(r"[a-z]+", group["words"])))]
+
+
+def _in_words(words: list[str]) -> int:
+    total = group = 0
+    for word in words:
+        if word == "hundred":
+            group = max(group, 1) * 100
+        elif word in _SCALES:
+            total += max(group, 1) * _SCALES[word]
+            group = 0
+        else:
+            group += (_SMALL | _TENS).get(word, 0)
+    return total + group

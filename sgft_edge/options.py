@@ -1,0 +1,92 @@
+"""Command line options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from sgft_edge.errors import InputError
+from sgft_edge.sampling import Sampling
+from sgft_edge.settings import PLANS, Settings
+
+if TYPE_CHECKING:
+    from sgft_edge.solver import Solver
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MODEL = (
+    click.option("--guide", default="smollm2", show_default=True, metavar="MODEL", help="Name or GGUF file."),
+    click.option("--answerer", metavar="MODEL", help="Name or GGUF file.  [default: the guide's]"),
+    click.option(
+        "--adapter", default="auto", show_default=True, metavar="ADAPTER", help="The guide's LoRA: name, file, or none."
+    ),
+    click.option("--context", default=2048, show_default=True, metavar="TOKENS", help="Room for one question."),
+    click.option("--threads", type=int, metavar="N", help="CPU threads.  [default: the physical cores]"),
+    click.option(
+        "--device", type=click.Choice(["auto", "cpu", "cuda", "metal", "vulkan"]), default="auto", show_default=True
+    ),
+    click.option("--require-gpu", is_flag=True, help="Fail where no layer runs on a GPU."),
+)
+_SETTINGS = (
+    click.option("--plan", type=click.Choice(PLANS), default="first", show_default=True, help="For strategy exact."),
+    click.option("--max-tokens", default=512, show_default=True, metavar="N", help="Longest free answer."),
+    click.option("--temperature", default=0.0, show_default=True, metavar="T", help="0 is greedy."),
+    click.option("--top-p", default=1.0, show_default=True, metavar="P"),
+    click.option("--min-p", default=0.0, show_default=True, metavar="P"),
+    click.option("--seed", default=0, show_default=True, metavar="N"),
+)
+
+
+def model_options(function: F) -> F:
+    """Options that `open_solver` reads."""
+    return _decorated(function, _MODEL)
+
+
+def settings_options(function: F) -> F:
+    """Options that `settings_from` reads."""
+    return _decorated(function, _SETTINGS)
+
+
+def _decorated(function: F, options: tuple[Callable[[F], F], ...]) -> F:
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def settings_from(given: dict[str, Any], strategy: str = "auto") -> Settings:
+    """The settings that the options ask for. Raises `InputError`."""
+    sampling = Sampling(given["temperature"], given["top_p"], given["min_p"], given["seed"])
+    return Settings(strategy, given["plan"], given["max_tokens"], sampling)
+
+
+def open_solver(given: dict[str, Any], settings: Settings, parallel: int = 1) -> Solver:
+    """The solver that the options ask for; what is odd about it goes to stderr."""
+    from sgft_edge.solver import Solver
+
+    solver = Solver.open(
+        given["guide"],
+        given["answerer"],
+        adapter=given["adapter"],
+        settings=settings,
+        context=given["context"],
+        parallel=parallel,
+        threads=given["threads"],
+        device=given["device"],
+        require_gpu=given["require_gpu"],
+    )
+    for warning in solver.cast.warnings:
+        click.echo(f"sgft-edge: warning: {warning}", err=True)
+    return solver
+
+
+def read_text(path: Path, what: str) -> str:
+    """A text file's content. Raises `InputError`."""
+    try:
+        return path.read_bytes().decode()
+    except OSError as e:
+        raise InputError(f"{what}: cannot read {path}: {e.strerror or e}") from e
+    except UnicodeDecodeError as e:
+        raise InputError(f"{what}: expected UTF-8, found byte 0x{e.object[e.start]:02x} in {path}: convert it") from e

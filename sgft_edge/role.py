@@ -1,0 +1,80 @@
+"""A model in a role, and its turn at one question."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sgft_edge.binding import Adapter
+from sgft_edge.engine import Engine, Request, Sequence, Usage
+from sgft_edge.prompts import Prompt
+from sgft_edge.sampling import Sampling
+from sgft_edge.templates import ChatTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Who writes: an engine's model, with an adapter or without, and its chat template."""
+
+    name: str
+    engine: Engine
+    adapter: Adapter | None
+    template: ChatTemplate
+
+    def shares_weights_with(self, other: Role) -> bool:
+        return self.engine is other.engine and self.adapter is other.adapter
+
+    def tokens(self, prompt: Prompt) -> tuple[list[int], int]:
+        """The prompt's token ids, and how many of them come before the question.
+
+        Markup and contents are tokenized apart, so that a control token spelled out in a question is plain text.
+        """
+        model = self.engine.model
+        segments = self.template.render(prompt.messages, prompt.answer_prefix)
+        contents = [i for i, segment in enumerate(segments) if not segment.markup]
+        question = contents[-2 if prompt.answer_prefix else -1]
+        ids: list[int] = []
+        fixed = 0
+        for i, segment in enumerate(segments):
+            if i == question:
+                fixed = len(ids)
+            ids += model.tokenize(segment.text, special=segment.markup)
+        if model.add_bos and ids[:1] != [model.bos]:
+            ids.insert(0, model.bos)
+            fixed += 1
+        return ids, fixed
+
+
+class Turn:
+    """A role's work on one sequence; several roles of one engine may take turns on the same sequence."""
+
+    def __init__(self, role: Role, sequence: Sequence) -> None:
+        self.role = role
+        self.usage = Usage()
+        self._sequence = sequence
+
+    def shares_text_with(self, other: Turn) -> bool:
+        """Whether what one writes stands before the other as well."""
+        return self._sequence is other._sequence
+
+    def read(self, prompt: Prompt, reserve: int) -> None:
+        """Take up a prompt, with room for `reserve` tokens after it. Raises `ContextOverflow`."""
+        tokens, fixed = self.role.tokens(prompt)
+        self._sequence.begin(tokens, self.role.adapter, self.usage, fixed, reserve)
+
+    def force(self, text: str) -> None:
+        """Write a text that is already known. Raises `ContextOverflow`."""
+        self._sequence.usage = self.usage
+        self._sequence.append(text)
+
+    def write(
+        self,
+        max_tokens: int,
+        stop: tuple[str, ...] = (),
+        grammar: str | None = None,
+        sampling: Sampling | None = None,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Request:
+        """Ask for a completion; a strategy yields this and is sent the `Completion`."""
+        self._sequence.usage = self.usage
+        return self._sequence.complete(max_tokens, stop, grammar, sampling, on_text)

@@ -1,0 +1,75 @@
+"""What a question yields: the events on the way, and the solution at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sgft_edge.engine import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of an exact solution: its words, the expression that a model wrote, and the value that we computed.
+
+    In strategy `program` the words are the name that the value was given. `expression` and `value` are None where
+    the step has nothing to compute.
+    """
+
+    text: str
+    expression: str | None = None
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something to show while a question is being solved.
+
+    `guidance`, `program` and `answer` bring text as it is decoded; `step`, `expression` and `value` one whole part
+    of an exact solution; `note` says that a strategy failed and what comes next; `solution` comes last.
+    """
+
+    kind: Literal["guidance", "program", "step", "expression", "value", "answer", "note", "solution"]
+    text: str = ""
+    solution: Solution | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solution:
+    """A solved question, with everything needed to see how it came about and to repeat it.
+
+    `answer` is the final answer, None where the text gives none: a number, or the letter of a choice. `text` is the
+    whole answer. `strategy` is what was asked for or chosen and `why` the reason; `solved_by` differs from it after a
+    fallback, which `notes` explain. `truncated` says that the answer ran into the limit on tokens. `usage` counts
+    tokens by role, `seconds` is wall-clock time from the start of the work on this question. The `digests` are
+    SHA-256 of the files and of the prompt texts.
+    """
+
+    id: str | None = None
+    question: str
+    choices: Mapping[str, str] = field(default_factory=dict)
+    strategy: str
+    why: str
+    solved_by: str
+    notes: tuple[str, ...] = ()
+    guidance: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    text: str
+    answer: str | None
+    truncated: bool
+    seed: int
+    usage: Mapping[str, Usage]
+    seconds: float
+    models: Mapping[str, str]
+    digests: Mapping[str, str]
+
+    @property
+    def decoded(self) -> int:
+        """Tokens decoded by all roles together."""
+        return sum(usage.decoded for usage in self.usage.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The solution as JSON-able values."""
+        return dataclasses.asdict(self)

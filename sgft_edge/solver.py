@@ -1,0 +1,220 @@
+"""Solve questions: one at a time, as a stream of events, or many at once."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Self
+
+from sgft_edge import strategies
+from sgft_edge.cast import DEFAULT_MODEL, Cast, Name, open_cast
+from sgft_edge.engine import Completion, Request
+from sgft_edge.errors import GuidanceError, InputError, SgftError
+from sgft_edge.exact import exact
+from sgft_edge.guidance import parse
+from sgft_edge.loop import Job, Loop, Seats
+from sgft_edge.question import Question
+from sgft_edge.role import Turn
+from sgft_edge.settings import Settings
+from sgft_edge.solution import Event, Solution
+from sgft_edge.strategies import Task, Writing
+
+_STRATEGIES: Mapping[str, Callable[[Task], Writing]] = {
+    "direct": strategies.direct,
+    "cot": strategies.cot,
+    "program": strategies.program,
+    "sg": strategies.sg,
+    "exact": exact,
+}
+
+Work = Generator[Request, Completion, Solution]
+
+
+class Solver:
+    """A guide and an answerer, ready for questions; a context manager.
+
+        with Solver.open() as solver:
+            print(solver.solve("Tom has 3 boxes of 12 pens and gives 10 away. How many are left?").text)
+
+    Its methods may be called from any thread: a thread of its own does the work, for all callers in one batch.
+    """
+
+    def __init__(self, cast: Cast, settings: Settings | None = None) -> None:
+        self.cast = cast
+        self.settings = settings or Settings()
+        self._loop = Loop(cast.engines)
+
+    @classmethod
+    def open(
+        cls,
+        guide: Name = DEFAULT_MODEL,
+        answerer: Name | None = None,
+        *,
+        adapter: Name = "auto",
+        settings: Settings | None = None,
+        context: int = 2048,
+        parallel: int = 1,
+        threads: int | None = None,
+        device: str = "auto",
+        require_gpu: bool = False,
+    ) -> Self:
+        """Load models. Nothing is fetched: a missing one raises `ModelMissing` with the command that does.
+
+        `guide` and `answerer` are names (`sgft-edge models list`) or GGUF files; without an answerer one model does
+        both. `adapter` is the guide's LoRA: a name, a file, "none", or "auto" for the one that comes with the
+        package. `context` is the room of one question in tokens, `parallel` how many are worked on at once,
+        `threads` defaults to the physical cores. Raises `InputError`, `ModelError` or `EngineError`.
+        """
+        settings = settings or Settings()
+        stepwise = settings.plan == "stepwise"
+        cast = open_cast(
+            guide,
+            answerer,
+            adapter,
+            stepwise=stepwise,
+            context=context,
+            parallel=parallel,
+            threads=threads,
+            device=device,
+            require_gpu=require_gpu,
+        )
+        return cls(cast, settings)
+
+    def solve(self, question: str | Question, settings: Settings | None = None) -> Solution:
+        """Solve one question. Raises `SgftError`, `ContextOverflow` for one that is too long among them."""
+        job = self._submit(question, settings or self.settings, lambda event: None)
+        try:
+            solution: Solution = self._loop.result(job)
+            return solution
+        except BaseException:
+            self._loop.cancel(job)
+            raise
+
+    def stream(self, question: str | Question, settings: Settings | None = None) -> Iterator[Event]:
+        """Solve one question and show how; the last event brings the solution. Closing the iterator stops the work."""
+        events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        job = self._submit(question, settings or self.settings, events.put)
+        job.future.add_done_callback(lambda _: events.put(None))
+        try:
+            while (event := events.get()) is not None:
+                yield event
+            yield Event("solution", solution=self._loop.result(job))
+        finally:
+            self._loop.cancel(job)
+
+    def solve_many(
+        self, questions: Iterable[str | Question], settings: Settings | None = None
+    ) -> Iterator[Solution | SgftError]:
+        """Solve questions side by side, `parallel` at once; yields a solution or an error for each, in their order."""
+        waiting: dict[int, Solution | SgftError] = {}
+        following = 0
+        for index, outcome in self.solve_each(questions, settings):
+            waiting[index] = outcome
+            while following in waiting:
+                yield waiting.pop(following)
+                following += 1
+
+    def solve_each(
+        self, questions: Iterable[str | Question], settings: Settings | None = None
+    ) -> Iterator[tuple[int, Solution | SgftError]]:
+        """As `solve_many`, but each as soon as it is finished, with its place among the questions (from 0).
+
+        `questions` is read only a little ahead of the work. Closing the iterator stops the work.
+        """
+        under_way: dict[Job, int] = {}
+        finished: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        ahead = 2 * max(engine.slots for engine in self.cast.engines)
+        source = enumerate(questions)
+        try:
+            while True:
+                for index, question in islice(source, ahead - len(under_way)):
+                    try:
+                        job = self._submit(question, settings or self.settings, lambda event: None)
+                    except InputError as e:
+                        job = Job.failed(e)
+                    under_way[job] = index
+                    job.future.add_done_callback(lambda _, job=job: finished.put(job))  # type: ignore[misc]
+                if not under_way:
+                    return
+                job = finished.get()
+                try:
+                    outcome: Solution | SgftError = self._loop.result(job)
+                except SgftError as e:
+                    outcome = e
+                yield under_way.pop(job), outcome
+        finally:
+            for job in under_way:
+                self._loop.cancel(job)
+
+    def close(self) -> None:
+        """Stop all work and free the models; their memory is given back."""
+        self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _submit(self, question: str | Question, settings: Settings, emit: Callable[[Event], None]) -> Job:
+        asked = Question(question) if isinstance(question, str) else question
+        strategy, why = self._choose(asked, settings.strategy)
+        stepwise = strategy == "exact" and settings.plan == "stepwise" and asked.guidance is None
+        needs = self.cast.sequences(stepwise)
+        if any(engine.slots < n for engine, n in needs.items()):
+            raise InputError("plan stepwise needs two sequences a question: open the solver with this plan")
+
+        def start(seats: Seats) -> Work:
+            cast = self.cast
+            guide = Turn(cast.guide, seats[cast.guide.engine][0])
+            answerer = Turn(cast.answerer, seats[cast.answerer.engine][-1])
+            return self._work(Task(asked, guide, answerer, settings, emit), strategy, why)
+
+        return self._loop.submit(start, needs)
+
+    def _choose(self, question: Question, wanted: str) -> tuple[str, str]:
+        """The strategy, and the reason for it."""
+        if wanted != "auto":
+            return wanted, "asked for"
+        if question.choices:
+            return "sg", "the question has choices"
+        if not question.is_numeric:
+            return "sg", "the question has no numbers"
+        if question.guidance is not None:
+            return "exact", "the question has numbers and comes with a guidance"
+        if self.cast.auto is None:
+            return "program", "the question has numbers, and nothing was measured for this model"
+        return self.cast.auto, "the question has numbers, and this measured better for this model"
+
+    def _work(self, task: Task, strategy: str, why: str) -> Work:
+        began = time.perf_counter()
+        draft = yield from _STRATEGIES[strategy](task)
+        return Solution(
+            id=task.question.id,
+            question=task.question.text,
+            choices=dict(task.question.choices),
+            strategy=strategy,
+            why=why,
+            solved_by=draft.solved_by,
+            notes=tuple(draft.notes),
+            guidance=_steps(draft.guidance),
+            steps=draft.steps,
+            text=draft.text,
+            answer=draft.answer,
+            truncated=draft.truncated,
+            seed=task.settings.sampling.seed,
+            usage={"guide": task.guide.usage, "answerer": task.answerer.usage},
+            seconds=round(time.perf_counter() - began, 4),
+            models=self.cast.models,
+            digests=self.cast.digests,
+        )
+
+
+def _steps(guidance: str) -> tuple[str, ...]:
+    """The steps of a guidance; one that has no numbered steps as its lines."""
+    try:
+        return parse(guidance).steps
+    except GuidanceError:
+        return tuple(line.strip() for line in guidance.splitlines() if line.strip())

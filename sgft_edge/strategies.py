@@ -1,0 +1,157 @@
+"""The ways to answer a question, each a generator that yields completion requests and returns a `Draft`.
+
+direct    the answer alone
+cot       a chain of thought
+program   a straight-line program, computed exactly
+sg        a guidance, then a free answer that follows it (https://arxiv.org/abs/2412.09906)
+exact     a guidance, then one expression a step, computed exactly: see `exact.py`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+from sgft_edge import answers, prompts
+from sgft_edge.arithmetic import format_value
+from sgft_edge.engine import Completion, Request
+from sgft_edge.errors import EvaluationError
+from sgft_edge.gbnf import gbnf_literal
+from sgft_edge.guidance import GRAMMAR
+from sgft_edge.program import run
+from sgft_edge.prompts import Prompt
+from sgft_edge.question import Question
+from sgft_edge.role import Turn
+from sgft_edge.sampling import Sampling
+from sgft_edge.settings import Settings
+from sgft_edge.solution import Event, Step
+
+Writing = Generator[Request, Completion, "Draft"]
+
+GUIDANCE_TOKENS = 256
+PROGRAM_TOKENS = 400
+_RETRY = Sampling(temperature=0.7, top_p=0.95)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One question and all that is needed to answer it."""
+
+    question: Question
+    guide: Turn
+    answerer: Turn
+    settings: Settings
+    emit: Callable[[Event], None]
+
+    @property
+    def stepwise(self) -> bool:
+        return self.settings.plan == "stepwise" and self.question.guidance is None
+
+    def show(self, kind: str) -> Callable[[str], None]:
+        return lambda text: self.emit(Event(kind, text)) if text else None  # type: ignore[arg-type]
+
+    def note(self, text: str) -> str:
+        self.emit(Event("note", text))
+        return text
+
+
+@dataclass(slots=True)
+class Draft:
+    """What a strategy found; `solver` makes the `Solution` of it."""
+
+    solved_by: str
+    text: str
+    answer: str | None
+    guidance: str = ""
+    steps: tuple[Step, ...] = ()
+    truncated: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+def direct(task: Task) -> Writing:
+    """The answer alone."""
+    return (yield from _answer(task, "direct", prompts.direct(task.question), stop=("\n",)))
+
+
+def cot(task: Task) -> Writing:
+    """A chain of thought."""
+    return (yield from _answer(task, "cot", prompts.cot(task.question)))
+
+
+def sg(task: Task, guidance: str | None = None) -> Writing:
+    """A guidance, then a free answer that follows it."""
+    if guidance is None:
+        guidance = yield from write_guidance(task, task.settings.sampling)
+    draft = yield from _answer(task, "sg", prompts.follow(task.question, guidance))
+    return replace(draft, guidance=guidance)
+
+
+def program(task: Task) -> Writing:
+    """A straight-line program; where two have no value, a chain of thought."""
+    notes = []
+    for sampling in (task.settings.sampling, again(task.settings.sampling)):
+        task.answerer.read(prompts.program(task.question), PROGRAM_TOKENS)
+        written = yield task.answerer.write(PROGRAM_TOKENS, ("```",), sampling=sampling, on_text=task.show("program"))
+        try:
+            result = run(written.text)
+        except EvaluationError as e:
+            notes.append(task.note(f"the program has no value ({e})"))
+            continue
+        steps = tuple(Step(a.name, a.expression, format_value(a.value)) for a in result.assignments)
+        draft = yield from conclude(task, "program", result.value)
+        return replace(draft, steps=steps, notes=notes)
+    notes.append(task.note("no program has a value: thinking step by step instead"))
+    draft = yield from cot(task)
+    return replace(draft, notes=notes)
+
+
+def write_guidance(task: Task, sampling: Sampling) -> Generator[Request, Completion, str]:
+    """The guidance that was given with the question, or one that the guide writes."""
+    if task.question.guidance is not None:
+        task.emit(Event("guidance", task.question.guidance.strip()))
+        return task.question.guidance.strip()
+    task.guide.read(prompts.guide(task.question), GUIDANCE_TOKENS)
+    stop = (prompts.ANSWER,)  # a guide that gives an answer has no more steps to write
+    written = yield task.guide.write(GUIDANCE_TOKENS, stop, GRAMMAR, sampling, task.show("guidance"))
+    whole_lines = written.text if written.finish == "end" else written.text.rpartition("\n")[0]
+    return (whole_lines or written.text).strip()
+
+
+def conclude(task: Task, solved_by: str, value: Fraction) -> Writing:
+    """The answer that a computed value gives: a short sentence, and for a multiple choice the letter it speaks for."""
+    text = f"{prompts.ANSWER} {format_value(value)}."
+    task.emit(Event("answer", text))
+    if not task.question.choices:
+        return Draft(solved_by, text, format_value(value))
+    if letter := answers.extract_choice(text, task.question.choices):
+        return Draft(solved_by, text, letter)
+    task.answerer.read(prompts.direct(task.question), len(text) + 8)
+    task.answerer.force(f" {format_value(value)}.")
+    return Draft(solved_by, text, (yield from _letter(task)))
+
+
+def _answer(task: Task, solved_by: str, prompt: Prompt, stop: tuple[str, ...] = ()) -> Writing:
+    limit = task.settings.max_tokens
+    task.answerer.read(prompt, limit + 8)
+    task.show("answer")(prompt.answer_prefix)
+    written = yield task.answerer.write(limit, stop, sampling=task.settings.sampling, on_text=task.show("answer"))
+    text = f"{prompt.answer_prefix}{written.text}".strip()
+    wants_short = bool(task.question.choices) or task.question.is_numeric
+    answer = answers.extract(text, task.question.choices) if wants_short else None
+    if answer is None and task.question.choices:
+        answer = yield from _letter(task)
+    return Draft(solved_by, text, answer, truncated=written.finish == "length")
+
+
+def _letter(task: Task) -> Generator[Request, Completion, str]:
+    """The letter of a choice, decoded under a grammar after what was written so far."""
+    letters = " | ".join(gbnf_literal(f"{letter})") for letter in task.question.choices)
+    task.answerer.force(f"\n{prompts.ANSWER} (")
+    written = yield task.answerer.write(8, (")",), f"root ::= {letters}")
+    return written.text
+
+
+def again(sampling: Sampling) -> Sampling:
+    """Settings for a second try: sampled, whatever the first one was, and from another seed."""
+    return replace(_RETRY, seed=(sampling.seed + 1) % 2**32)
