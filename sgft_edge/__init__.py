@@ -12,14 +12,13 @@ runtime computes them exactly; all through llama.cpp, with no network.
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sgft_edge.errors import SgftError
     from sgft_edge.question import Question
-    from sgft_edge.sampling import Sampling
-    from sgft_edge.settings import Settings
+    from sgft_edge.settings import Sampling, Settings
     from sgft_edge.solution import Event, Solution, Step
     from sgft_edge.solver import Solver
 
@@ -28,7 +27,7 @@ __all__ = ["Event", "Question", "Sampling", "Settings", "SgftError", "Solution",
 _HOMES = {
     "Event": "solution",
     "Question": "question",
-    "Sampling": "sampling",
+    "Sampling": "settings",
     "Settings": "settings",
     "SgftError": "errors",
     "Solution": "solution",
@@ -40,6 +39,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that `import sgft_edge` loads nothing heavy."""
     if name == "__version__":
+        from importlib import metadata
+
         return metadata.version("sgft-edge")
     if name in _HOMES:
         return getattr(import_module(f"sgft_edge.{_HOMES[name]}"), name)

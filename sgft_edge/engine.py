@@ -21,7 +21,8 @@ from typing import Literal
 from sgft_edge.binding import Adapter, Context, Grammar, Model
 from sgft_edge.device import Device
 from sgft_edge.errors import ContextOverflow, EngineError, SgftError
-from sgft_edge.sampling import Sampler, Sampling
+from sgft_edge.sampling import Sampler
+from sgft_edge.settings import Sampling
 
 Cell = tuple[int, Adapter | None]
 _PREFIXES = 8  # fixed prefixes whose state is kept in memory

@@ -19,9 +19,9 @@ from sgft_edge.arithmetic import evaluate, format_value
 from sgft_edge.engine import Completion, Request
 from sgft_edge.errors import EvaluationError, GuidanceError
 from sgft_edge.gbnf import expression_grammar, gbnf_literal
-from sgft_edge.guidance import MAX_STEPS, Guidance, parse
+from sgft_edge.guidance import MAX_STEPS, STEP_GRAMMAR, Guidance, parse
 from sgft_edge.role import Turn
-from sgft_edge.sampling import Sampling
+from sgft_edge.settings import Sampling
 from sgft_edge.solution import Event, Step
 from sgft_edge.strategies import Task, Writing, again, conclude, sg, write_guidance
 
@@ -90,7 +90,7 @@ class Execution:
         guide = self._task.guide
         self._force("1.")
         for number in range(1, MAX_STEPS + 1):
-            written = yield guide.write(STEP_TOKENS, ("\n",), sampling=sampling)
+            written = yield guide.write(STEP_TOKENS, ("\n",), STEP_GRAMMAR, sampling)
             if not written.text.strip() or written.finish == "length":
                 raise GuidanceError(f"step {number}: expected a line of words, found {written.text[:40]!r}")
             self._force(written.text, author=guide)

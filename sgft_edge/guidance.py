@@ -13,7 +13,7 @@ from sgft_edge.arithmetic import format_value
 from sgft_edge.errors import GuidanceError
 from sgft_edge.numerals import numbers_in
 
-__all__ = ["GRAMMAR", "Guidance", "parse", "violations"]
+__all__ = ["GRAMMAR", "STEP_GRAMMAR", "Guidance", "parse", "violations"]
 
 MIN_STEPS = 2
 MAX_STEPS = 6
@@ -30,17 +30,22 @@ _COMPUTATION = re.compile(
 )
 
 
+_LINE = r"line ::= [^ \n=0-9] [^\n=]*"  # begins with a word; an equals sign would be a computation
+
+
 def _grammar() -> str:
     """Nested options, so that each step's number is the only one that can stand there."""
     more = ""
-    for number in range(MAX_STEPS, 0, -1):
-        step = f'"{number}. " line{more}' if number == 1 else f'"\\n{number}. " line{more}'
-        more = f" ({step})" if number == 2 else f" ({step})?" if number > 2 else step
-    return f"root ::= {more}\nline ::= [^ \\n=] [^\\n=]*\n"
+    for number in range(MAX_STEPS, 1, -1):
+        more = f' ("\\n{number}. " line{more}){"" if number == MIN_STEPS else "?"}'
+    return f'root ::= "1. " line{more}\n{_LINE}\n'
 
 
 GRAMMAR = _grammar()
 """GBNF that holds a guidance to its form: 2 to 6 numbered lines without an equals sign."""
+
+STEP_GRAMMAR = f'root ::= " " line "\\n"\n{_LINE}\n'
+"""GBNF for the rest of one such line after its number."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from sgft_edge.errors import InputError
-from sgft_edge.sampling import Sampling
-from sgft_edge.settings import PLANS, Settings
+from sgft_edge.settings import PLANS, Sampling, Settings
 
 if TYPE_CHECKING:
     from sgft_edge.solver import Solver

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sgft_edge.errors import InputError
-from sgft_edge.numerals import numbers_in
 
 MAX_CHARACTERS = 200_000
 
@@ -44,6 +43,8 @@ class Question:
     @property
     def is_numeric(self) -> bool:
         """Whether the text has numbers, in digits or in words."""
+        from sgft_edge.numerals import numbers_in
+
         return bool(numbers_in(self.text))
 
     @property

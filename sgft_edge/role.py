@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sgft_edge.binding import Adapter
 from sgft_edge.engine import Engine, Request, Sequence, Usage
 from sgft_edge.prompts import Prompt
-from sgft_edge.sampling import Sampling
+from sgft_edge.settings import Sampling
 from sgft_edge.templates import ChatTemplate
 
 

@@ -5,10 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sgft_edge.errors import InputError
-from sgft_edge.sampling import Sampling
 
 STRATEGIES = ("auto", "direct", "cot", "program", "sg", "exact")
 PLANS = ("first", "stepwise")
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Sampling settings. Temperature 0 is greedy; `top_p` and `min_p` (arXiv 2407.01082) are probabilities."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, low, high in (
+            ("temperature", self.temperature, 0.0, 10.0),
+            ("top_p", self.top_p, 0.0, 1.0),
+            ("min_p", self.min_p, 0.0, 1.0),
+        ):
+            if not low <= value <= high:
+                raise InputError(f"{name}: expected a number from {low:g} to {high:g}, found {value}")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed: expected a whole number from 0 to {2**32 - 1}, found {self.seed}")
 
 
 @dataclass(frozen=True, slots=True)

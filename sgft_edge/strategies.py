@@ -23,8 +23,7 @@ from sgft_edge.program import run
 from sgft_edge.prompts import Prompt
 from sgft_edge.question import Question
 from sgft_edge.role import Turn
-from sgft_edge.sampling import Sampling
-from sgft_edge.settings import Settings
+from sgft_edge.settings import Sampling, Settings
 from sgft_edge.solution import Event, Step
 
 Writing = Generator[Request, Completion, "Draft"]
