@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -32,9 +33,9 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array instead of a table.")
 def list_models(as_json: bool) -> None:
     """Show every known model and whether it is on this machine."""
-    rows = [_describe(entry) for entry in Manifest.load().entries.values()]
+    rows = [store.state(entry) for entry in Manifest.load().entries.values()]
     if as_json:
-        click.echo(json.dumps(rows, indent=1))
+        click.echo(json.dumps([asdict(row) for row in rows], indent=1))
         return
     from rich.console import Console
     from rich.table import Table
@@ -43,9 +44,8 @@ def list_models(as_json: bool) -> None:
     for title in ("NAME", "ROLE", "SIZE", "LICENCE", "HERE", "VERIFIED"):
         table.add_column(title, justify="right" if title == "SIZE" else "left", overflow="fold")
     for row in rows:
-        size = f"{row['bytes'] / _MB:.0f} MB" if isinstance(row["bytes"], int) else "?"
-        here = "yes" if row["path"] else "-"
-        table.add_row(str(row["name"]), str(row["role"]), size, str(row["licence"]), here, str(row["verified"]))
+        size = f"{row.bytes / _MB:.0f} MB" if row.bytes is not None else "?"
+        table.add_row(row.name, row.role, size, row.licence, "yes" if row.path else "-", row.verified)
     Console().print(table)
 
 
@@ -126,29 +126,6 @@ def where(name: str | None) -> None:
     click.echo(f"config   {files.config_folder()}")
     click.echo(f"cache    {files.cache_folder()}")
     click.echo(f"package  {manifest.package_models()}")
-
-
-def _describe(entry: Entry) -> dict[str, object]:
-    path = store.locate(entry)
-    verified = "-"
-    if path is not None:
-        expected = store.trusted_digest(entry)
-        if expected is None:
-            verified = "no digest"
-        elif store.file_digest(path) != expected:
-            verified = "NO"
-        else:
-            verified = "yes" if entry.sha256 else "as first seen"
-    return {
-        "name": entry.name,
-        "title": entry.title,
-        "role": entry.role,
-        "bytes": path.stat().st_size if path else entry.bytes,
-        "licence": entry.licence,
-        "path": str(path) if path else None,
-        "verified": verified,
-        "description": entry.description,
-    }
 
 
 @contextmanager

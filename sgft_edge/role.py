@@ -31,8 +31,8 @@ class Role:
         """
         model = self.engine.model
         segments = self.template.render(prompt.messages, prompt.answer_prefix)
-        contents = [i for i, segment in enumerate(segments) if not segment.markup]
-        question = contents[-2 if prompt.answer_prefix else -1]
+        after_question = max((i for i, segment in enumerate(segments) if segment.markup), default=0)
+        question = max((i for i, segment in enumerate(segments[:after_question]) if not segment.markup), default=0)
         ids: list[int] = []
         fixed = 0
         for i, segment in enumerate(segments):

@@ -6,6 +6,7 @@ Nothing here touches the network: `sgft_edge.pull` fetches.
 import hashlib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sgft_edge.files import cache_folder, models_folder, write_atomically
 from sgft_edge.manifest import Entry, Manifest, package_models, put
 
 __all__ = [
+    "ModelState",
     "add",
     "check_gguf",
     "entry_for",
@@ -22,8 +24,27 @@ __all__ = [
     "record_path",
     "remember_digest",
     "resolve",
+    "state",
     "trusted_digest",
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelState:
+    """A known model as it is on this machine.
+
+    `bytes` is the size found there, else the manifest's. `verified` is "yes", "NO", "as first seen" (the digest is
+    that of the first pull), "no digest", "unreadable", or "-" where there is no file.
+    """
+
+    name: str
+    title: str
+    role: str
+    bytes: int | None
+    licence: str
+    path: str | None
+    verified: str
+    description: str
 
 
 def locate(entry: Entry) -> Path | None:
@@ -73,6 +94,33 @@ def entry_for(name_or_path: str | os.PathLike[str]) -> Entry | None:
     size = path.stat().st_size  # compared first, so that only a likely file is read
     twins = (entry for entry in entries.values() if entry.bytes == size and entry.sha256)
     return next((entry for entry in twins if entry.sha256 == file_digest(path)), None)
+
+
+def state(entry: Entry) -> ModelState:
+    """Say whether the entry's file is on this machine, and whether its digest is the expected one."""
+    path = locate(entry)
+    return ModelState(
+        name=entry.name,
+        title=entry.title,
+        role=entry.role,
+        bytes=path.stat().st_size if path else entry.bytes,
+        licence=entry.licence,
+        path=str(path) if path else None,
+        verified=_verified(entry, path) if path else "-",
+        description=entry.description,
+    )
+
+
+def _verified(entry: Entry, path: Path) -> str:
+    expected = trusted_digest(entry)
+    if expected is None:
+        return "no digest"
+    try:
+        if file_digest(path) != expected:
+            return "NO"
+    except OSError:
+        return "unreadable"
+    return "yes" if entry.sha256 else "as first seen"
 
 
 def add(
