@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 
-QUESTION = "Tom has 3 boxes of 12 pens and gives 10 away. How many pens are left?"
+QUESTION = "A shop sells 5 bikes for 120 dollars each and pays 75 dollars for parts. What is left?"
 MB = 1_000_000
 
 

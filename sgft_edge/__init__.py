@@ -3,7 +3,7 @@
     from sgft_edge import Solver
 
     with Solver.open() as solver:
-        solution = solver.solve("Tom has 3 boxes of 12 pens and gives 10 away. How many pens are left?")
+        solution = solver.solve("A shop sells 5 bikes for 120 dollars each. How much is that?")
         print(solution.answer, solution.guidance)
 
 A guide writes how to solve a problem, an answerer writes the expressions, the

@@ -20,6 +20,7 @@ from sgft_edge.engine import Completion, Request
 from sgft_edge.errors import EvaluationError, GuidanceError
 from sgft_edge.gbnf import expression_grammar, gbnf_literal
 from sgft_edge.guidance import MAX_STEPS, STEP_GRAMMAR, Guidance, parse
+from sgft_edge.numerals import numbers_in
 from sgft_edge.role import Turn
 from sgft_edge.settings import Sampling
 from sgft_edge.solution import Event, Step
@@ -27,8 +28,9 @@ from sgft_edge.strategies import Task, Writing, again, conclude, sg, write_guida
 
 EXPRESSION_TOKENS = 48
 STEP_TOKENS = 64
-_GRAMMAR = expression_grammar(prompts.EQUALS)
+UNIT_FACTS = ("1", "2", "7", "12", "24", "60", "100")  # halves and pairs, weeks, dozens, months, hours, minutes, cents
 _NUMBER = re.compile(r"[0-9][0-9,]*(?:\.[0-9]+)?")
+_PERCENTAGE = re.compile(r"[0-9.,]+ ?(?:%|percent)")
 
 Writes = Generator[Request, Completion, None]
 
@@ -64,6 +66,7 @@ class Execution:
         self._task = task
         self._turns = turns if len(turns) == 1 or not turns[0].shares_text_with(turns[1]) else turns[:1]
         self.steps: list[Step] = []
+        self._words = ""  # of the step under way
         self._values: list[Fraction] = []
         for turn in self._turns:
             turn.read(prompts.execute(task.question), STEP_TOKENS + EXPRESSION_TOKENS)
@@ -113,19 +116,37 @@ class Execution:
         """Let the answerer write the expression of the step that was just written, and write its value."""
         emit, number = self._task.emit, len(self.steps) + 1
         emit(Event("step", text))
+        self._words = text
         self._force(prompts.EXPRESSION)
         answerer = self._task.answerer
         sampling = self._task.settings.sampling
-        written = yield answerer.write(EXPRESSION_TOKENS, (prompts.EQUALS,), _GRAMMAR, sampling)
+        grammar = expression_grammar(prompts.EQUALS, self._operands(), prompts.NOTHING)
+        written = yield answerer.write(EXPRESSION_TOKENS, (prompts.EQUALS,), grammar, sampling)
         self._force(written.text, author=answerer)
         if written.finish != "stop":
             raise EvaluationError(f"the expression of step {number} does not end")
+        if written.text == prompts.NOTHING:
+            self.steps.append(Step(text))
+            return
         emit(Event("expression", written.text))
         value = evaluate(self._exactly(written.text))
         self._values.append(value)
         self.steps.append(Step(text, written.text, format_value(value)))
         emit(Event("value", format_value(value)))
         self._force(f"{prompts.EQUALS} {format_value(value)}")
+
+    def _operands(self) -> list[str] | None:
+        """The numbers that an expression may hold, as text; None where it may hold any.
+
+        Grounded operands are the numbers of the question and of the steps, their hundredths where they are
+        percentages, earlier values, and unit facts.
+        """
+        if self._task.settings.operands == "free":
+            return None
+        text = "\n".join((self._task.question.text, *(step.text for step in self.steps), self._words))
+        numbers = [*numbers_in(text), *self._values]
+        numbers += [part / 100 for match in _PERCENTAGE.findall(text) for part in numbers_in(match)]
+        return [*dict.fromkeys(format_value(abs(number)) for number in numbers), *UNIT_FACTS]
 
     def _exactly(self, expression: str) -> str:
         """The expression with each rounded value of an earlier step replaced by the exact one."""

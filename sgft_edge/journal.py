@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from sgft_edge.errors import InputError
 
@@ -21,16 +20,20 @@ class Journal:
 
     def __init__(self, path: Path, *, restart: bool = False) -> None:
         self.path = path
+        self.rows: list[dict[str, Any]] = []
         try:
-            self._file = path.open("w+b" if restart else "a+b")
-            self.rows = list(self._read())
+            goes_on = path.is_file() and not restart  # a pipe or a device has no rows
+            self._file = path.open("ab" if goes_on else "wb", buffering=0)
+            if goes_on:
+                with path.open("rb") as file:
+                    self._file.truncate(self._read(file))
         except OSError as e:
             raise InputError(f"output: cannot write {path}: {e.strerror or e}") from e
 
-    def _read(self) -> Iterator[dict[str, Any]]:
-        self._file.seek(0)
+    def _read(self, file: BinaryIO) -> int:
+        """Read the rows; returns the length of the whole lines in bytes."""
         whole = 0
-        for number, line in enumerate(self._file, start=1):
+        for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 break
             try:
@@ -43,15 +46,15 @@ class Journal:
                     "name another file, or pass --restart to overwrite it"
                 )
             whole += len(line)
-            yield row
-        self._file.truncate(whole)
-        self._file.seek(whole)
+            self.rows.append(row)
+        return whole
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a row; it survives the end of this process. Raises `InputError`."""
+        line = json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
         try:
-            self._file.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-            self._file.flush()
+            while line:
+                line = line[self._file.write(line) :]
         except OSError as e:
             raise InputError(f"output: cannot write {self.path}: {e.strerror or e}") from e
 

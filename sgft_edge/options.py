@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from sgft_edge.errors import InputError
-from sgft_edge.settings import PLANS, Sampling, Settings
+from sgft_edge.settings import OPERANDS, PLANS, Sampling, Settings
 
 if TYPE_CHECKING:
     from sgft_edge.solver import Solver
@@ -31,6 +31,9 @@ _MODEL = (
 )
 _SETTINGS = (
     click.option("--plan", type=click.Choice(PLANS), default="first", show_default=True, help="For strategy exact."),
+    click.option(
+        "--operands", type=click.Choice(OPERANDS), default="free", show_default=True, help="For strategy exact."
+    ),
     click.option("--max-tokens", default=512, show_default=True, metavar="N", help="Longest free answer."),
     click.option("--temperature", default=0.0, show_default=True, metavar="T", help="0 is greedy."),
     click.option("--top-p", default=1.0, show_default=True, metavar="P"),
@@ -58,7 +61,7 @@ def _decorated(function: F, options: tuple[Callable[[F], F], ...]) -> F:
 def settings_from(given: dict[str, Any], strategy: str = "auto") -> Settings:
     """The settings that the options ask for. Raises `InputError`."""
     sampling = Sampling(given["temperature"], given["top_p"], given["min_p"], given["seed"])
-    return Settings(strategy, given["plan"], given["max_tokens"], sampling)
+    return Settings(strategy, given["plan"], given["operands"], given["max_tokens"], sampling)
 
 
 def open_solver(given: dict[str, Any], settings: Settings, parallel: int = 1) -> Solver:

@@ -1,9 +1,9 @@
 """Every text that the package puts before a model.
 
-Guide and answerer read the same tokens up to the end of the question: the
-system message, one worked example for each role, and the question; only then
-comes what this role is asked to do. So the example part is read once for all
-questions, and the question once for both roles where they share weights.
+Guide and answerer of strategy `exact` read the same tokens up to the end of the
+question: a system message that shows the format by an example, and the question;
+only then comes what a role is asked to do. So the system message is read once for all questions,
+and the question once for both roles where they share weights.
 
 `digest` names a version of these texts: an adapter is trained with one of them.
 """
@@ -16,29 +16,28 @@ from dataclasses import dataclass
 
 from sgft_edge.question import Question
 
-SYSTEM = "You solve problems step by step."
+SYSTEM = """\
+You solve problems step by step. Solve it in numbered steps, in this format:
+1. Find the number of pens in 3 boxes of 12.
+ Expression: 3 * 12 = 36
+2. Find the number left after giving 10 away.
+ Expression: 36 - 10 = 26
+The answer is 26."""
+PLAIN_SYSTEM = "You solve problems step by step."
 
 PLAN = "Write the solution plan: 2 to 6 numbered steps in words, without computing anything."
-EXECUTE = "Carry out the steps, one expression each."
 FOLLOW = "Now carry out the plan step by step. End with 'The answer is' and the final answer."
 THINK = "Think step by step. End with 'The answer is' and the final answer."
 DIRECT = "Reply with the final answer only."
-PROGRAM = "Write a Python function solution() that computes the answer. Use only assignments and a return, no imports."
-
-_EXAMPLE = "A box holds 12 pens. Mia buys 3 boxes and gives 10 pens to her friends. How many pens does she have left?"
-_EXAMPLE_PLAN = """\
-1. Find the number of pens in all the boxes.
-2. Find the number of pens left after giving some away."""
-_EXAMPLE_EXECUTED = """\
-1. Find the number of pens in all the boxes.
- Expression: 3 * 12 = 36
-2. Find the number of pens left after giving some away.
- Expression: 36 - 10 = 26
-The answer is 26."""
+PROGRAM = (
+    "Write a Python function solution() that computes the answer. "
+    "Use only assignments and a return: no comments, no docstring, no imports."
+)
 
 # The parts that the runtime writes itself while it executes a guidance.
 EXPRESSION = "\n Expression: "
 EQUALS = " ="
+NOTHING = "none"  # stands instead of an expression where a step has nothing to compute
 ANSWER = "The answer is"
 
 
@@ -52,43 +51,37 @@ class Prompt:
 
 def guide(question: Question) -> Prompt:
     """Ask for a solution guidance."""
-    return Prompt((*_EXAMPLES, ("user", f"{question.with_choices}\n\n{PLAN}")))
+    return Prompt((("system", SYSTEM), ("user", f"{question.with_choices}\n\n{PLAN}")))
 
 
 def execute(question: Question) -> Prompt:
     """Ask for the expressions of a guidance, whose steps the runtime writes."""
-    return Prompt((*_EXAMPLES, ("user", f"{question.with_choices}\n\n{EXECUTE}")))
+    return Prompt((("system", SYSTEM), ("user", question.with_choices)))
 
 
 def follow(question: Question, guidance: str) -> Prompt:
-    """Ask for a free answer that follows a guidance: the paper's answerer."""
+    """Ask for a free answer that follows a guidance: the paper's answerer.
+
+    It reads the plain system message: the format of the other one costs its free answers accuracy.
+    """
     asked = ("user", f"{question.with_choices}\n\n{PLAN}")
-    return Prompt((*_EXAMPLES, asked, ("assistant", guidance), ("user", FOLLOW)))
+    return Prompt((("system", PLAIN_SYSTEM), asked, ("assistant", guidance), ("user", FOLLOW)))
 
 
 def cot(question: Question) -> Prompt:
     """Ask for a chain of thought (https://arxiv.org/abs/2205.11916)."""
-    return Prompt((("system", SYSTEM), ("user", f"{question.with_choices}\n\n{THINK}")))
+    return Prompt((("system", PLAIN_SYSTEM), ("user", f"{question.with_choices}\n\n{THINK}")))
 
 
 def direct(question: Question) -> Prompt:
     """Ask for the answer alone."""
-    return Prompt((("system", SYSTEM), ("user", f"{question.with_choices}\n\n{DIRECT}")), ANSWER)
+    return Prompt((("system", PLAIN_SYSTEM), ("user", f"{question.with_choices}\n\n{DIRECT}")), ANSWER)
 
 
 def program(question: Question) -> Prompt:
     """Ask for a straight-line program (https://arxiv.org/abs/2211.10435)."""
     asked = ("user", f"{question.with_choices}\n\n{PROGRAM}")
-    return Prompt((("system", SYSTEM), asked), "```python\ndef solution():\n")
-
-
-_EXAMPLES = (
-    ("system", SYSTEM),
-    ("user", f"{_EXAMPLE}\n\n{PLAN}"),
-    ("assistant", _EXAMPLE_PLAN),
-    ("user", f"{_EXAMPLE}\n\n{EXECUTE}"),
-    ("assistant", _EXAMPLE_EXECUTED),
-)
+    return Prompt((("system", PLAIN_SYSTEM), asked), "```python\ndef solution():\n")
 
 
 def digest() -> str:
@@ -97,4 +90,4 @@ def digest() -> str:
     prompts = [guide(question), execute(question), follow(question, "{guidance}")]
     prompts += [cot(question), direct(question), program(question)]
     texts = [[prompt.messages, prompt.answer_prefix] for prompt in prompts]
-    return hashlib.sha256(json.dumps([texts, EXPRESSION, EQUALS, ANSWER]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([texts, EXPRESSION, EQUALS, NOTHING, ANSWER]).encode()).hexdigest()

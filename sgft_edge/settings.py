@@ -8,6 +8,7 @@ from sgft_edge.errors import InputError
 
 STRATEGIES = ("auto", "direct", "cot", "program", "sg", "exact")
 PLANS = ("first", "stepwise")
+OPERANDS = ("free", "grounded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,15 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Settings of one question; `max_tokens` bounds the decoded tokens of a free answer."""
+    """Settings of one question.
+
+    `plan` and `operands` are for strategy `exact`: when the guidance is written, and whether an expression may hold
+    any number or only grounded ones (see `exact.py`). `max_tokens` bounds the decoded tokens of a free answer.
+    """
 
     strategy: str = "auto"
     plan: str = "first"
+    operands: str = "free"
     max_tokens: int = 512
     sampling: Sampling = field(default_factory=Sampling)
 
@@ -45,5 +51,7 @@ class Settings:
             raise InputError(f"strategy: expected one of {', '.join(STRATEGIES)}, found {self.strategy!r}")
         if self.plan not in PLANS:
             raise InputError(f"plan: expected one of {', '.join(PLANS)}, found {self.plan!r}")
+        if self.operands not in OPERANDS:
+            raise InputError(f"operands: expected one of {', '.join(OPERANDS)}, found {self.operands!r}")
         if self.max_tokens < 1:
             raise InputError(f"max_tokens: expected at least 1, found {self.max_tokens}")

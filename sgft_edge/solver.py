@@ -36,7 +36,7 @@ class Solver:
     """A guide and an answerer, ready for questions; a context manager.
 
         with Solver.open() as solver:
-            print(solver.solve("Tom has 3 boxes of 12 pens and gives 10 away. How many are left?").text)
+            print(solver.solve("A shop sells 5 bikes for 120 dollars each. How much is that?").text)
 
     Its methods may be called from any thread: a thread of its own does the work, for all callers in one batch.
     """
