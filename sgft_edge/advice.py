@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgft_edge.diagnosis import BINDING, Report
-from sgft_edge.manifest import DEFAULT_MODEL
+from sgft_edge.settings import DEFAULT_MODEL
 from sgft_edge.store import ModelState
 
 _MB = 1_000_000

@@ -23,9 +23,9 @@ from sgft_edge.child import run_child
 from sgft_edge.device import CHOICES, physical_cores
 from sgft_edge.errors import ContextOverflow, InputError
 from sgft_edge.machine import cpu_name
-from sgft_edge.manifest import DEFAULT_MODEL
 from sgft_edge.measure import CONTENDERS, Job, Measurement
 from sgft_edge.progress import progress
+from sgft_edge.settings import DEFAULT_MODEL
 from sgft_edge.store import file_digest, resolve
 
 

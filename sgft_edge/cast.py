@@ -17,7 +17,6 @@ from sgft_edge.role import Role
 from sgft_edge.store import entry_for, file_digest, locate, resolve
 from sgft_edge.templates import ChatTemplate
 
-DEFAULT_MODEL = "smollm2"
 PROMPTS_KEY = "sgft.prompts_digest"  # metadata of an adapter: the prompts that it was trained with
 
 Name = str | PathLike[str]

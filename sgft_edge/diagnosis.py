@@ -18,7 +18,8 @@ from sgft_edge import files, llama_build, machine, store
 from sgft_edge.device import physical_cores
 from sgft_edge.llama_build import LlamaBuild
 from sgft_edge.machine import Memory
-from sgft_edge.manifest import DEFAULT_MODEL, Entry, Manifest, package_models
+from sgft_edge.manifest import Entry, Manifest, package_models
+from sgft_edge.settings import DEFAULT_MODEL
 from sgft_edge.store import ModelState
 
 T = TypeVar("T")

@@ -18,7 +18,6 @@ from sgft_edge.files import config_folder, write_atomically
 
 __all__ = ["DEFAULT_MODEL", "Entry", "Manifest", "package_models", "put", "remove", "toml_text"]
 
-DEFAULT_MODEL = "smollm2"
 
 # Names and files become parts of paths on every system: no separators, nothing hidden, nothing relative.
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -92,7 +91,7 @@ class Entry:
                 raise ModelError(f"model {name!r}: unknown key {key!r}{_did_you_mean(key, _FIELD_TYPES)}")
             if type(value) is not _FIELD_TYPES[key]:  # not isinstance: true is no number of bytes
                 raise ModelError(f"model {name!r}: {key} must be {_FIELD_TYPES[key].__name__}, found {value!r}")
-        if missing := [key for key in ("title", "role", "file", "licence") if key not in table]:
+        if missing := [key for key in _REQUIRED if key not in table]:
             raise ModelError(f"model {name!r}: missing {', '.join(missing)}")
         sources = table.get("sources", [])
         if not all(isinstance(source, str) for source in sources):
@@ -102,9 +101,12 @@ class Entry:
     def to_table(self) -> dict[str, Any]:
         """Return what `from_table` reads, without the fields that have no value."""
         table = {key: getattr(self, key) for key in _FIELD_TYPES}
-        return {key: list(value) if key == "sources" else value for key, value in table.items() if value}
+        return {
+            key: list(value) if key == "sources" else value for key, value in table.items() if value or key in _REQUIRED
+        }
 
 
+_REQUIRED = ("title", "role", "file", "licence")
 _FIELD_TYPES: dict[str, type] = {
     field.name: int if field.name in ("bytes", "context", "memory_mb") else list if field.name == "sources" else str
     for field in dataclasses.fields(Entry)

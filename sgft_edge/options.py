@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from sgft_edge.errors import InputError
-from sgft_edge.settings import OPERANDS, PLANS, Sampling, Settings
+from sgft_edge.settings import DEFAULT_MODEL, OPERANDS, PLANS, Sampling, Settings
 
 if TYPE_CHECKING:
     from sgft_edge.solver import Solver
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MODEL = (
-    click.option("--guide", default="smollm2", show_default=True, metavar="MODEL", help="Name or GGUF file."),
+    click.option("--guide", default=DEFAULT_MODEL, show_default=True, metavar="MODEL", help="Name or GGUF file."),
     click.option("--answerer", metavar="MODEL", help="Name or GGUF file.  [default: the guide's]"),
     click.option(
         "--adapter", default="auto", show_default=True, metavar="ADAPTER", help="The guide's LoRA: name, file, or none."

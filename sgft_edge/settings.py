@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from sgft_edge.errors import InputError
 
+DEFAULT_MODEL = "smollm2"
 STRATEGIES = ("auto", "direct", "cot", "program", "sg", "exact")
 PLANS = ("first", "stepwise")
 OPERANDS = ("free", "grounded")

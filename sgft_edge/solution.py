@@ -44,7 +44,7 @@ class Solution:
     whole answer. `strategy` is what was asked for or chosen and `why` the reason; `solved_by` differs from it after a
     fallback, which `notes` explain. `truncated` says that the answer ran into the limit on tokens. `usage` counts
     tokens by role, `seconds` is wall-clock time from the start of the work on this question. The `digests` are
-    SHA-256 of the files and of the prompt texts.
+    SHA-256 of the files and of the prompt texts. `offloaded_layers` counts the layers that went to the `device`.
     """
 
     id: str | None = None
@@ -64,6 +64,8 @@ class Solution:
     seconds: float
     models: Mapping[str, str]
     digests: Mapping[str, str]
+    device: str
+    offloaded_layers: int
 
     @property
     def decoded(self) -> int:

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Self
 
 from sgft_edge import strategies
-from sgft_edge.cast import DEFAULT_MODEL, Cast, Name, open_cast
+from sgft_edge.cast import Cast, Name, open_cast
 from sgft_edge.engine import Completion, Request
 from sgft_edge.errors import GuidanceError, InputError, SgftError
 from sgft_edge.exact import exact
@@ -17,7 +17,7 @@ from sgft_edge.guidance import parse
 from sgft_edge.loop import Job, Loop, Seats
 from sgft_edge.question import Question
 from sgft_edge.role import Turn
-from sgft_edge.settings import Settings
+from sgft_edge.settings import DEFAULT_MODEL, Settings
 from sgft_edge.solution import Event, Solution
 from sgft_edge.strategies import Task, Writing
 
@@ -209,6 +209,8 @@ class Solver:
             seconds=round(time.perf_counter() - began, 4),
             models=self.cast.models,
             digests=self.cast.digests,
+            device=self.cast.device,
+            offloaded_layers=self.cast.offloaded_layers,
         )
 
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from sgft_edge import cast, doctor, store
+from sgft_edge import doctor, store
 from sgft_edge.advice import advise, in_range
 from sgft_edge.diagnosis import Report, examine
 from sgft_edge.files import config_folder, models_folder
 from sgft_edge.llama_build import LlamaBuild, parse_flags
 from sgft_edge.machine import Memory
-from sgft_edge.manifest import DEFAULT_MODEL, Entry, put
+from sgft_edge.manifest import Entry, put
+from sgft_edge.settings import DEFAULT_MODEL
 
 
 @pytest.fixture
@@ -64,10 +65,6 @@ def only(advice: dict[str, bool], *parts: str) -> bool:
 
 def texts(report: Report) -> str:
     return "\n".join(advice.text for advice in advise(report))
-
-
-def test_default_model_is_the_casts():
-    assert cast.DEFAULT_MODEL == DEFAULT_MODEL
 
 
 @pytest.mark.usefixtures("default_model")

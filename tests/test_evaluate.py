@@ -1,0 +1,125 @@
+"""Evaluation: rows kept, counted and resumed; the statistics against published values."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny import tiny_model
+
+from sgft_edge import evaluate
+from sgft_edge.evaluate import summarize
+from sgft_edge.wilson import wilson
+
+PROBLEMS = [
+    {"id": "a", "question": "What is 1 + 1?", "answer": 2, "guidance": "1. Add the numbers.\n2. Say the sum."},
+    {"id": "b", "question": "Is it so?", "answer": "A", "choices": {"A": "yes", "B": "no"}, "guidance": "1. Think."},
+    {"id": "c", "question": "What is 3 + 4?", "answer": "7", "guidance": "1. Add the numbers."},
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_model(tmp_path_factory.mktemp("model") / "tiny.gguf"))
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> Path:
+    path = tmp_path / "problems.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in PROBLEMS))
+    return path
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_each_strategy_gets_a_row_for_each_problem(
+    model: str, problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "rows.jsonl"
+    options = ["--guide", model, "--max-tokens", "6", "--output", str(output)]
+    assert evaluate.main([str(problems), "--strategy", "direct,exact", "--given-guidance", *options]) == 0
+    got = rows(output)
+    assert sorted((row["run"]["strategy"], row["id"]) for row in got) == [
+        (strategy, name) for strategy in ("direct", "exact") for name in "abc"
+    ]
+    for row in got:
+        assert row["correct"] == (row["answer"] == row["reference"])
+    assert next(row for row in got if row["strategy"] == "exact" and row["id"] == "a")["guidance"] == [
+        "Add the numbers.",
+        "Say the sum.",
+    ]
+    table = capsys.readouterr().out
+    correct = sum(row["correct"] for row in got if row["run"]["strategy"] == "direct")
+    assert f"{correct}/3" in next(line for line in table.splitlines() if line.startswith("direct"))
+
+
+def test_a_second_run_solves_only_what_is_missing(model: str, problems: Path, tmp_path: Path) -> None:
+    output = tmp_path / "rows.jsonl"
+    options = [str(problems), "--strategy", "direct", "--guide", model, "--max-tokens", "6", "--output", str(output)]
+    assert evaluate.main([*options, "--limit", "2"]) == 0
+    first = output.read_bytes()
+    assert evaluate.main(options) == 0
+    assert output.read_bytes().startswith(first)
+    assert sorted(row["id"] for row in rows(output)) == ["a", "b", "c"]
+    assert evaluate.main([*options, "--seed", "1"]) == 0  # another seed is another run
+    assert len(rows(output)) == 6
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ({"question": "What?"}, "expected an 'answer'"),
+        ({"question": "", "answer": "1"}, "found nothing"),
+        ({"question": "What is 1 + 1?", "answer": "2"}, "expected a 'guidance'"),
+    ],
+)
+def test_problems_that_cannot_be_evaluated(
+    model: str, row: dict, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.jsonl").write_text(json.dumps(row) + "\n")
+    assert evaluate.main([str(tmp_path / "bad.jsonl"), "--given-guidance", "--guide", model]) == 2
+    assert complaint in capsys.readouterr().err
+    assert evaluate.main([str(tmp_path / "bad.jsonl"), "--strategy", "guess", "--guide", model]) == 2
+
+
+def test_rows_of_other_problems_are_not_mixed_in(
+    model: str, problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "rows.jsonl"
+    options = ["--strategy", "direct", "--guide", model, "--max-tokens", "6", "--output", str(output)]
+    assert evaluate.main([str(problems), *options]) == 0
+    problems.write_text(json.dumps({"question": "Another?", "answer": "1"}) + "\n")
+    assert evaluate.main([str(problems), *options]) == 2
+    assert "rows of other problems" in capsys.readouterr().err
+
+
+def test_summary_counts() -> None:
+    usage = {"guide": {"decoded": 10}, "answerer": {"decoded": 5}}
+    solved = {"run": {"strategy": "exact"}, "strategy": "exact", "usage": usage, "wall_seconds": 2.0}
+    row = summarize(
+        [
+            {**solved, "solved_by": "exact", "answer": "3", "correct": True},
+            {**solved, "solved_by": "sg", "answer": None, "correct": False},
+            {"run": {"strategy": "exact"}, "error": "too long", "correct": False, "wall_seconds": 2.0},
+        ]
+    )
+    assert (row.correct, row.problems, row.unparsed, row.fallbacks) == (1, 3, 2, 1)
+    assert (row.decoded, row.seconds) == (15.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [  # Newcombe (1998), https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E, table I
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_intervals_are_those_published(successes: int, trials: int, low: float, high: float) -> None:
+    assert wilson(successes, trials) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_without_trials_knows_nothing() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)

@@ -1,0 +1,51 @@
+"""The prompts: shared beginnings, and a digest that tells versions apart."""
+
+from pathlib import Path
+
+import pytest
+from tiny import tiny_model
+
+from sgft_edge import prompts
+from sgft_edge.cast import open_cast
+from sgft_edge.question import Question
+
+QUESTION = Question("A shop sells 5 bikes for 120 dollars each. How much is that?")
+
+
+def test_guide_and_answerer_read_the_same_tokens_up_to_the_end_of_the_question(tmp_path: Path) -> None:
+    path = tiny_model(tmp_path / "tiny.gguf")
+    cast = open_cast(
+        path, None, "none", stepwise=False, context=1024, parallel=1, threads=1, device="cpu", require_gpu=False
+    )
+    try:
+        guide, fixed = cast.guide.tokens(prompts.guide(QUESTION))
+        answerer, same_fixed = cast.answerer.tokens(prompts.execute(QUESTION))
+        shared = next(i for i, (a, b) in enumerate(zip(guide, answerer, strict=False)) if a != b)
+        model = cast.guide.engine.model
+        text = b"".join(model.piece(token) for token in guide[:shared]).decode()
+    finally:
+        cast.close()
+    assert text.endswith(QUESTION.text)
+    assert fixed == same_fixed
+    assert 0 < fixed < shared
+
+
+def test_the_worked_example_is_right() -> None:
+    from sgft_edge.arithmetic import evaluate, format_value
+
+    lines = prompts.SYSTEM.splitlines()
+    computed = [line.removeprefix(" Expression: ").split(" = ") for line in lines if line.startswith(" Expression")]
+    assert len(computed) == 2
+    for expression, value in computed:
+        assert format_value(evaluate(expression)) == value
+    assert lines[-1] == f"{prompts.ANSWER} {computed[-1][1]}."
+
+
+def test_the_digest_changes_with_any_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {prompts.digest()}
+    for name in ("SYSTEM", "PLAIN_SYSTEM", "PLAN", "FOLLOW", "THINK", "DIRECT", "PROGRAM", "EXPRESSION", "NOTHING"):
+        with monkeypatch.context() as patch:
+            patch.setattr(prompts, name, getattr(prompts, name) + " now")
+            seen.add(prompts.digest())
+    assert len(seen) == 10
+    assert prompts.digest() in seen
