@@ -50,15 +50,18 @@ class Loop:
         self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._waiting: deque[Job] = deque()
         self._running: list[Job] = []
-        self._closing = False
+        self._closing = False  # set once; a job submitted later is refused, one before it always ends
+        self._lock = threading.Lock()
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="sgft-edge-engine", daemon=True)
         self._thread.start()
 
     def submit(self, start: Callable[[Seats], Steps], needs: Mapping[Engine, int]) -> Job:
-        if self._closing:
-            raise EngineError("the solver is closed: open a new one")
         job = Job(start, needs)
-        self._inbox.put(job)
+        with self._lock:
+            if self._closing:
+                raise EngineError("the solver is closed: open a new one")
+            self._inbox.put(job)
         return job
 
     def result(self, job: Job) -> Any:
@@ -75,24 +78,39 @@ class Loop:
 
     def close(self) -> None:
         """Stop everything, wait for the decode call under way, and free the engines."""
-        if not self._closing:
+        with self._lock:
             self._closing = True
-            self._inbox.put(None)
-            self._thread.join()
+        self._inbox.put(None)
+        self._thread.join()
+        if not self._closed:
+            self._closed = True
             for engine in self._engines:
                 engine.close()
 
     def _run(self) -> None:
-        while not self._closing:
-            self._receive(block=not self._running)
-            for job in [j for j in self._running if j.cancelled]:
-                self._end(job)
-            self._admit()
-            for engine in self._engines:
-                if engine.busy:
-                    self._step(engine)
+        failure = None
+        try:
+            while not self._closing:
+                self._turn()
+        except Exception as e:  # noqa: BLE001 - whoever waits must be told of any
+            failure = EngineError(f"the engine's thread has failed ({type(e).__name__}: {e}): open a new solver")
+        with self._lock:
+            self._closing = True
+        self._receive(block=False)
         for job in [*self._running, *self._waiting]:
-            job.future.cancel()
+            if failure is None:
+                job.future.cancel()
+            elif not job.future.done():
+                job.future.set_exception(failure)
+
+    def _turn(self) -> None:
+        self._receive(block=not self._running)
+        for job in [j for j in self._running if j.cancelled]:
+            self._end(job)
+        self._admit()
+        for engine in self._engines:
+            if engine.busy:
+                self._step(engine)
 
     def _receive(self, block: bool) -> None:
         while True:
@@ -100,9 +118,8 @@ class Loop:
                 job = self._inbox.get(block and not self._waiting)
             except queue.Empty:
                 return
-            if job is None:
-                return
-            self._waiting.append(job)
+            if job is not None:
+                self._waiting.append(job)
             block = False
 
     def _admit(self) -> None:
@@ -158,7 +175,6 @@ class Loop:
             self._end(job, error=e)
 
     def _end(self, job: Job, result: Any = None, error: Exception | None = None) -> None:
-        self._running.remove(job)
         if job.steps is not None:
             job.steps.close()
         for sequences in job.seats.values():
@@ -170,3 +186,4 @@ class Loop:
             job.future.set_exception(error)
         else:
             job.future.set_result(result)
+        self._running.remove(job)

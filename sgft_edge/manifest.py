@@ -16,7 +16,7 @@ from typing import Any
 from sgft_edge.errors import ModelError
 from sgft_edge.files import config_folder, write_atomically
 
-__all__ = ["DEFAULT_MODEL", "Entry", "Manifest", "package_models", "put", "remove", "toml_text"]
+__all__ = ["Entry", "Manifest", "package_models", "put", "remove", "toml_text"]
 
 
 # Names and files become parts of paths on every system: no separators, nothing hidden, nothing relative.
