@@ -272,16 +272,15 @@ class Engine:
         return bool(self._active)
 
     def step(self) -> list[Request]:
-        """One decode call for as many sequences as share the weights in use; returns the requests that ended."""
+        """One decode call for sequences that share the weights in use; returns the requests that ended."""
         ready = [r for r in self._active if r.sequence.pending[0][1] is self._weights]
         if not ready:
             self._switch(self._active[0].sequence.pending[0][1])
             ready = [r for r in self._active if r.sequence.pending[0][1] is self._weights]
-        ready = sorted(ready, key=lambda r: r.sequence.slot)
-        shares = self._shares([_run(r.sequence.pending) for r in ready])
-        rows = self._decode([(r.sequence, n) for r, n in zip(ready, shares, strict=True) if n])
+        group, count = self._group(ready)
+        rows = self._decode([(request.sequence, count) for request in group])
         ended = []
-        for request in ready:
+        for request in group:
             if (row := rows.get(request.sequence.slot)) is not None:
                 try:
                     request.take(row)
@@ -293,15 +292,16 @@ class Engine:
                     ended.append(request)
         return ended
 
-    def _shares(self, waiting: list[int]) -> list[int]:
-        """How many tokens of each sequence go into the next batch: one each, then first come, first served."""
-        room = self.context.batch_size
-        shares = []
-        for i, n in enumerate(waiting):
-            share = max(min(n, room - (len(waiting) - i - 1)), 0)
-            shares.append(share)
-            room -= share
-        return shares
+    def _group(self, ready: list[Request]) -> tuple[list[Request], int]:
+        """The requests that go into the next batch, and how many tokens of each.
+
+        llama.cpp splits a batch into parts in which all sequences have equally many tokens, so those that do go
+        together; the longest first, so that as many as can be are soon decoding side by side.
+        """
+        longest = max(_run(request.sequence.pending) for request in ready)
+        group = [request for request in ready if _run(request.sequence.pending) == longest]
+        group = sorted(group, key=lambda request: request.sequence.slot)[: self.context.batch_size]
+        return group, min(longest, self.context.batch_size // len(group))
 
     def _decode(self, work: list[tuple[Sequence, int]]) -> dict[int, int]:
         """Decode the first tokens pending on each sequence; returns slot -> batch row where logits are ready."""

@@ -220,10 +220,11 @@ def tiny_adapter(
     seed: int = 1,
     alora_invocation_tokens: list[int] | None = None,
     architecture: str | None = None,
+    dtype: type[np.floating[Any]] = np.float32,
 ) -> Path:
     """Write a random LoRA for every linear layer of the model in `base_path`, as llama.cpp's converter would.
 
-    `lora_a` is (rank, inputs), `lora_b` (outputs, rank), both float32: https://arxiv.org/abs/2106.09685 with
+    `lora_a` is (rank, inputs), `lora_b` (outputs, rank), both `dtype`: https://arxiv.org/abs/2106.09685 with
     llama.cpp's `convert_lora_to_gguf.py`. With `alora_invocation_tokens` the adapter is an activated one.
     `architecture` names another architecture than the base's.
     """
@@ -239,8 +240,8 @@ def tiny_adapter(
     for tensor in base.tensors:
         if ADAPTED.fullmatch(tensor.name):
             inputs, outputs = (int(size) for size in tensor.shape)
-            writer.add_tensor(f"{tensor.name}.lora_a", rng.normal(0, 0.15, (rank, inputs)).astype(np.float32))
-            writer.add_tensor(f"{tensor.name}.lora_b", rng.normal(0, 0.15, (outputs, rank)).astype(np.float32))
+            writer.add_tensor(f"{tensor.name}.lora_a", rng.normal(0, 0.15, (rank, inputs)).astype(dtype))
+            writer.add_tensor(f"{tensor.name}.lora_b", rng.normal(0, 0.15, (outputs, rank)).astype(dtype))
     return _written(writer, path)
 
 
