@@ -9,6 +9,7 @@ https://github.com/ggml-org/llama.cpp/blob/master/include/llama.h
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import threading
 from collections.abc import Sequence
@@ -46,9 +47,9 @@ class _Log:
     def reason(self, default: str) -> str:
         """The most telling of the last lines, without llama.cpp's function name before it."""
         for line in reversed(self.problems):
-            if "failed to load model" in line and line.endswith("'"):
-                continue
-            return re.sub(r"^[\w:~]+: (error loading model: )?", "", line)
+            reason = re.sub(r"^[\w:~]+: (error loading model: )?", "", line)
+            if not reason.startswith("failed to load model"):
+                return reason
         return default
 
 
@@ -76,7 +77,13 @@ def _checked_path(path: Path, what: str) -> bytes:
         raise ModelError(f"{path}: the {what} cannot be read: {e.strerror or e}") from e
     if magic != _MAGIC:
         raise ModelError(f"{path}: expected a GGUF file (it begins with 'GGUF'), found {magic!r}: fetch it again")
-    return str(path).encode()
+    return os.fsencode(path)
+
+
+def _is_adapter(path: Path) -> bool:
+    """Whether the first metadata of a GGUF file call it an adapter."""
+    with path.open("rb") as f:
+        return re.search(rb"general\.type.{12}adapter", f.read(65536), re.DOTALL) is not None
 
 
 def _string(read: Any, *args: Any) -> str | None:
@@ -110,16 +117,16 @@ class Model:
         _log.clear()
         self._p = c.llama_model_load_from_file(_checked_path(path, "model"), params)
         if not self._p:
-            raise ModelError(f"{path}: llama.cpp cannot load it: {_log.reason('the file is damaged')}")
+            hint = "it is a LoRA: give it with --adapter" if _is_adapter(path) else _log.reason("the file is damaged")
+            raise ModelError(f"{path}: llama.cpp cannot load it as a model: {hint}")
         self.offloaded_layers = _log.offloaded[0] if gpu_layers and _log.offloaded else 0
-        self.vocab = c.llama_model_get_vocab(self._p)
+        self._vocab = c.llama_model_get_vocab(self._p)
         self.n_vocab: int = c.llama_vocab_n_tokens(self.vocab)
         self.n_layer: int = c.llama_model_n_layer(self._p)
         self.n_ctx_train: int = c.llama_model_n_ctx_train(self._p)
         self.architecture = self.metadata("general.architecture") or "unknown"
         self.bos: int = c.llama_vocab_bos(self.vocab)
         self.add_bos = bool(c.llama_vocab_get_add_bos(self.vocab))
-        self.can_rewind = not (c.llama_model_is_recurrent(self._p) or c.llama_model_is_hybrid(self._p))
         spm = c.llama_vocab_type(self.vocab) == c.LLAMA_VOCAB_TYPE_SPM
         self._spaced = spm and self.metadata("tokenizer.ggml.add_space_prefix") != "false"
         self._pieces: dict[int, bytes] = {}
@@ -133,8 +140,8 @@ class Model:
             return f"'{self.architecture}', which needs an encoder"
         if c.llama_model_is_diffusion(self._p):
             return f"'{self.architecture}', a diffusion model"
-        if self.metadata("general.type") == "adapter":
-            return "a LoRA adapter: give it with --adapter"
+        if c.llama_model_is_recurrent(self._p) or c.llama_model_is_hybrid(self._p):
+            return f"'{self.architecture}', a recurrent model, which cannot take back what it has read"
         if self.n_vocab == 0:
             return "no vocabulary"
         return None
@@ -144,6 +151,12 @@ class Model:
         if self._p is None:
             raise EngineError("the model is closed")
         return self._p
+
+    @property
+    def vocab(self) -> Any:
+        if self._p is None:
+            raise EngineError("the model is closed")
+        return self._vocab
 
     def metadata(self, key: str) -> str | None:
         """A scalar of the GGUF metadata as text, None where it is absent."""
@@ -343,7 +356,7 @@ class Context:
 
     def keep(self, slot: int, n: int) -> bool:
         """Drop all but the first `n` tokens of a slot; False where the memory cannot rewind."""
-        return bool(c.llama_memory_seq_rm(self._memory, slot, n, -1))
+        return bool(self.handle and c.llama_memory_seq_rm(self._memory, slot, n, -1))
 
     def save(self, slot: int) -> bytes:
         """The state of one slot. It carries no identity of model or adapter: the caller's key must."""
@@ -372,6 +385,10 @@ class Grammar:
     """
 
     def __init__(self, model: Model, gbnf: str) -> None:
+        if not gbnf.strip():
+            raise GrammarError(
+                "llama.cpp does not accept the grammar: it is empty"
+            )  # llama.cpp would take it for no constraint
         _log.clear()
         self._p = c.llama_sampler_init_grammar(model.vocab, gbnf.encode(), b"root")
         if not self._p:

@@ -20,17 +20,18 @@ from typing import Literal
 
 from sgft_edge.binding import Adapter, Context, Grammar, Model
 from sgft_edge.device import Device
-from sgft_edge.errors import ContextOverflow, EngineError, SgftError
+from sgft_edge.errors import ContextOverflow, EngineError
 from sgft_edge.sampling import Sampler
 from sgft_edge.settings import Sampling
 
 Cell = tuple[int, Adapter | None]
+_UTF8 = codecs.getincrementaldecoder("utf-8")
 _PREFIXES = 8  # fixed prefixes whose state is kept in memory
 
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens of one role: read for the first time, sampled, taken over from a KV cache; and decode calls shared in."""
+    """Tokens of one role: read or forced, sampled, taken over from a KV cache; and decode calls shared in."""
 
     prefilled: int = 0
     decoded: int = 0
@@ -68,15 +69,14 @@ class Sequence:
         """
         if len(tokens) + reserve > self._engine.window:
             raise ContextOverflow(len(tokens) + reserve, self._engine.window)
-        self.adapter, self.usage, self.tail = adapter, usage, b""
+        self.usage, self.tail = usage, b""
         wanted = _weighted(tokens, adapter)
+        self.adapter = wanted[-1][1]  # the base, where an activated LoRA is not invoked
         held = _common(self.cells, wanted)
-        if not self._engine.model.can_rewind and held < len(self.cells):
-            held = 0
         if held < fixed < len(wanted):
-            if not self._engine.load_prefix(self, wanted[:fixed]):
-                usage.prefilled += fixed
-                usage.reused -= fixed
+            read = self._engine.load_prefix(self, wanted[:fixed], held)
+            usage.prefilled += read
+            usage.reused -= read
             held = fixed
         held = min(held, len(wanted) - 1)
         self.cut(held)
@@ -132,12 +132,12 @@ class Request:
     sampling: Sampling
     on_text: Callable[[str], None] | None
     result: Completion | None = None
-    error: SgftError | None = None
+    error: Exception | None = None
     _start: int = 0
     _native: Grammar | None = None
     _sampler: Sampler | None = None
     _tokens: list[int] = field(default_factory=list)
-    _utf8: codecs.IncrementalDecoder = field(default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"))
+    _utf8: codecs.IncrementalDecoder = field(default_factory=lambda: _UTF8("surrogateescape"))  # keeps every byte
     _text: str = ""
     _shown: int = 0
 
@@ -184,14 +184,14 @@ class Request:
 
     def _show(self, end: int) -> None:
         if self.on_text is not None and end > self._shown:
-            self.on_text(self._text[self._shown : end])
+            self.on_text(_printable(self._text[self._shown : end]))
             self._shown = end
 
     def _finish(self, text: str, finish: Literal["stop", "end", "length"], tokens: int) -> None:
         self._text = text
         self._show(len(text))
-        self._settle(len(text.encode()))
-        self.result = Completion(text, tokens, finish)
+        self._settle(len(text.encode(errors="surrogateescape")))
+        self.result = Completion(_printable(text), tokens, finish)
         self.close()
 
     def _settle(self, n_bytes: int) -> None:
@@ -204,7 +204,7 @@ class Request:
                 break
             kept, held = kept + 1, held + size
         in_cache = len(sequence.cells) - self._start
-        if kept < in_cache and model.can_rewind:
+        if kept < in_cache:
             sequence.cut(self._start + kept)
         sequence.pending = [(t, sequence.adapter) for t in self._tokens[in_cache:kept]]
         rest = b"".join(model.piece(t) for t in self._tokens[kept:])
@@ -236,6 +236,7 @@ class Engine:
         self._active: list[Request] = []
         self._weights: Adapter | None = None
         self._prefixes: OrderedDict[tuple[Cell, ...], bytes] = OrderedDict()
+        self._closed = False
         self.switches = 0
 
     def adapter(self, path: Path) -> Adapter:
@@ -257,6 +258,8 @@ class Engine:
 
     def release(self, sequence: Sequence) -> None:
         """Give a slot back; a completion under way on it is dropped."""
+        if self._closed:
+            return
         for request in [r for r in self._active if r.sequence is sequence]:
             self._active.remove(request)
             request.close()
@@ -284,7 +287,7 @@ class Engine:
             if (row := rows.get(request.sequence.slot)) is not None:
                 try:
                     request.take(row)
-                except SgftError as e:  # one text's trouble is not its neighbours'
+                except Exception as e:  # noqa: BLE001 - one text's trouble is not its neighbours'
                     request.error = e
                     request.close()
                 if request.result is not None or request.error is not None:
@@ -296,12 +299,13 @@ class Engine:
         """The requests that go into the next batch, and how many tokens of each.
 
         llama.cpp splits a batch into parts in which all sequences have equally many tokens, so those that do go
-        together; the longest first, so that as many as can be are soon decoding side by side.
+        together. Whoever has waited longest decides how many, so that a long prompt does not hold up the others.
         """
-        longest = max(_run(request.sequence.pending) for request in ready)
-        group = [request for request in ready if _run(request.sequence.pending) == longest]
-        group = sorted(group, key=lambda request: request.sequence.slot)[: self.context.batch_size]
-        return group, min(longest, self.context.batch_size // len(group))
+        count = _run(ready[0].sequence.pending)
+        group = [request for request in ready if _run(request.sequence.pending) == count][: self.context.batch_size]
+        self._active = [request for request in self._active if request not in group] + group
+        group = sorted(group, key=lambda request: request.sequence.slot)
+        return group, min(count, self.context.batch_size // len(group))
 
     def _decode(self, work: list[tuple[Sequence, int]]) -> dict[int, int]:
         """Decode the first tokens pending on each sequence; returns slot -> batch row where logits are ready."""
@@ -330,25 +334,32 @@ class Engine:
             self._weights = weights
             self.switches += 1
 
-    def load_prefix(self, sequence: Sequence, cells: list[Cell]) -> bool:
-        """Fill a sequence with a fixed prefix; False where it had to be decoded because its state was not at hand."""
+    def load_prefix(self, sequence: Sequence, cells: list[Cell], held: int) -> int:
+        """Fill a sequence, which holds the first `held` of them, with the cells of a fixed prefix.
+
+        Returns how many had to be decoded: none where the state of the prefix was kept.
+        """
         key = tuple(cells)
-        sequence.cut(0)
-        if (state := self._prefixes.get(key)) is not None and self.context.restore(sequence.slot, state):
-            self._prefixes.move_to_end(key)
-            sequence.cells = list(cells)
-            return True
-        sequence.pending = list(cells)
+        if (state := self._prefixes.get(key)) is not None:
+            sequence.cut(0)
+            if self.context.restore(sequence.slot, state):
+                self._prefixes.move_to_end(key)
+                sequence.cells = list(cells)
+                return 0
+            held = 0
+        sequence.cut(held)
+        sequence.pending = list(cells[held:])
         while sequence.pending:
             self._switch(sequence.pending[0][1])
             self._decode([(sequence, min(_run(sequence.pending), self.context.batch_size))])
         self._prefixes[key] = self.context.save(sequence.slot)
         while len(self._prefixes) > _PREFIXES:
             self._prefixes.popitem(last=False)
-        return False
+        return len(cells) - held
 
     def close(self) -> None:
         """Free the native memory; the engine cannot be used afterwards."""
+        self._closed = True
         for request in self._active:
             request.close()
         self._active.clear()
@@ -373,6 +384,11 @@ def _weighted(tokens: list[int], adapter: Adapter | None) -> list[Cell]:
                 start = i
                 break
     return [(t, adapter if i >= start else None) for i, t in enumerate(tokens)]
+
+
+def _printable(text: str) -> str:
+    """Decoded text as it goes out: bytes that are not UTF-8 become U+FFFD."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _common(a: list[Cell], b: list[Cell]) -> int:

@@ -46,8 +46,9 @@ def exact(task: Task) -> Writing:
                 yield from execution.plan_and_compute(sampling)
             else:
                 guidance = yield from write_guidance(task, sampling)
+                steps = parse(guidance)
                 execution = Execution(task, (task.answerer,))
-                yield from execution.compute(parse(guidance))
+                yield from execution.compute(steps)
             draft = yield from conclude(task, "exact", execution.value)
             return replace(draft, guidance=execution.guidance.text, steps=tuple(execution.steps), notes=notes)
         except (GuidanceError, EvaluationError) as e:

@@ -57,6 +57,9 @@ class Loop:
         self._thread.start()
 
     def submit(self, start: Callable[[Seats], Steps], needs: Mapping[Engine, int]) -> Job:
+        for engine, sequences in needs.items():
+            if sequences > engine.slots:
+                raise EngineError(f"a task needs {sequences} sequences, the engine has {engine.slots}")
         job = Job(start, needs)
         with self._lock:
             if self._closing:
@@ -107,6 +110,9 @@ class Loop:
         self._receive(block=not self._running)
         for job in [j for j in self._running if j.cancelled]:
             self._end(job)
+        for job in [j for j in self._waiting if j.cancelled]:
+            self._waiting.remove(job)
+            job.future.cancel()
         self._admit()
         for engine in self._engines:
             if engine.busy:
@@ -126,18 +132,14 @@ class Loop:
         """Start waiting jobs in their order while every engine has the sequences that the next one needs."""
         while self._waiting:
             job = self._waiting[0]
-            if not job.cancelled:
-                if any(engine.free < n for engine, n in job.needs.items()):
-                    return
-                job.seats = {engine: [engine.acquire() for _ in range(n)] for engine, n in job.needs.items()}
+            if any(engine.free < n for engine, n in job.needs.items()):
+                return
             self._waiting.popleft()
-            if job.cancelled:
-                job.future.cancel()
-                continue
+            job.seats = {engine: [engine.acquire() for _ in range(n)] for engine, n in job.needs.items()}
             self._running.append(job)
             try:
                 job.steps = job.start(job.seats)
-            except SgftError as e:
+            except Exception as e:  # noqa: BLE001 - whatever a task raises belongs to whoever waits for it
                 self._end(job, error=e)
                 continue
             self._resume(job, None)

@@ -30,8 +30,9 @@ class Question:
             raise InputError(
                 f"question: expected at most {MAX_CHARACTERS} characters, found {len(self.text)}: shorten it"
             )
-        if any("\ud800" <= ch <= "\udfff" for ch in self.text):
-            raise InputError("question: expected Unicode text, found bytes that are not UTF-8: convert it first")
+        for text in (self.text, *self.choices, *self.choices.values(), self.guidance or ""):
+            if isinstance(text, str) and any("\ud800" <= ch <= "\udfff" for ch in text):
+                raise InputError("question: expected Unicode text, found bytes that are not UTF-8: convert it first")
         for letter, option in self.choices.items():
             if not (isinstance(letter, str) and isinstance(option, str) and letter.isalnum() and option.strip()):
                 raise InputError(

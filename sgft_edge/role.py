@@ -31,8 +31,8 @@ class Role:
         """
         model = self.engine.model
         segments = self.template.render(prompt.messages, prompt.answer_prefix)
-        after_question = max((i for i, segment in enumerate(segments) if segment.markup), default=0)
-        question = max((i for i, segment in enumerate(segments[:after_question]) if not segment.markup), default=0)
+        asked = next(content.strip() for role, content in prompt.messages if role == "user")
+        question = next(i for i, part in enumerate(segments) if not part.markup and part.text.endswith(asked))
         ids: list[int] = []
         fixed = 0
         for i, segment in enumerate(segments):

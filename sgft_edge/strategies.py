@@ -30,6 +30,7 @@ Writing = Generator[Request, Completion, "Draft"]
 
 GUIDANCE_TOKENS = 256
 PROGRAM_TOKENS = 400
+LETTER_TOKENS = len(f"\n{prompts.ANSWER} (") + 8  # at most: a token has at least a byte
 _RETRY = Sampling(temperature=0.7, top_p=0.95)
 
 
@@ -125,14 +126,14 @@ def conclude(task: Task, solved_by: str, value: Fraction) -> Writing:
         return Draft(solved_by, text, format_value(value))
     if letter := answers.extract_choice(text, task.question.choices):
         return Draft(solved_by, text, letter)
-    task.answerer.read(prompts.direct(task.question), len(text) + 8)
+    task.answerer.read(prompts.direct(task.question), len(text) + LETTER_TOKENS)
     task.answerer.force(f" {format_value(value)}.")
     return Draft(solved_by, text, (yield from _letter(task)))
 
 
 def _answer(task: Task, solved_by: str, prompt: Prompt, stop: tuple[str, ...] = ()) -> Writing:
     limit = task.settings.max_tokens
-    task.answerer.read(prompt, limit + 8)
+    task.answerer.read(prompt, limit + (LETTER_TOKENS if task.question.choices else 0))
     task.show("answer")(prompt.answer_prefix)
     written = yield task.answerer.write(limit, stop, sampling=task.settings.sampling, on_text=task.show("answer"))
     text = f"{prompt.answer_prefix}{written.text}".strip()
