@@ -9,6 +9,7 @@ from typing import Any
 from sgft_edge.errors import InputError
 
 MAX_CHARACTERS = 200_000
+MAX_KEY = 4  # characters of a choice's letter
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,9 @@ class Question:
             if isinstance(text, str) and any("\ud800" <= ch <= "\udfff" for ch in text):
                 raise InputError("question: expected Unicode text, found bytes that are not UTF-8: convert it first")
         for letter, option in self.choices.items():
-            if not (isinstance(letter, str) and isinstance(option, str) and letter.isalnum() and option.strip()):
+            if not (isinstance(letter, str) and letter.isalnum() and len(letter) <= MAX_KEY) or not (
+                isinstance(option, str) and option.strip()
+            ):
                 raise InputError(
                     f"choices: expected letters and texts such as A=yes, found {letter!r}={option!r}: correct them"
                 )

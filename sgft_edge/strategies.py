@@ -21,7 +21,7 @@ from sgft_edge.gbnf import gbnf_literal
 from sgft_edge.guidance import GRAMMAR
 from sgft_edge.program import run
 from sgft_edge.prompts import Prompt
-from sgft_edge.question import Question
+from sgft_edge.question import MAX_KEY, Question
 from sgft_edge.role import Turn
 from sgft_edge.settings import Sampling, Settings
 from sgft_edge.solution import Event, Step
@@ -30,7 +30,8 @@ Writing = Generator[Request, Completion, "Draft"]
 
 GUIDANCE_TOKENS = 256
 PROGRAM_TOKENS = 400
-LETTER_TOKENS = len(f"\n{prompts.ANSWER} (") + 8  # at most: a token has at least a byte
+KEY_TOKENS = 4 * MAX_KEY + 1  # a character has at most four bytes, a token at least one
+LETTER_TOKENS = len(f"\n{prompts.ANSWER} (") + KEY_TOKENS
 _RETRY = Sampling(temperature=0.7, top_p=0.95)
 
 
@@ -148,7 +149,7 @@ def _letter(task: Task) -> Generator[Request, Completion, str]:
     """The letter of a choice, decoded under a grammar after what was written so far."""
     letters = " | ".join(gbnf_literal(f"{letter})") for letter in task.question.choices)
     task.answerer.force(f"\n{prompts.ANSWER} (")
-    written = yield task.answerer.write(8, (")",), f"root ::= {letters}")
+    written = yield task.answerer.write(KEY_TOKENS, (")",), f"root ::= {letters}")
     return written.text
 
 
