@@ -123,10 +123,10 @@ def _warnings(adapter: Adapter | None) -> tuple[str, ...]:
     if adapter is None:
         return ()
     trained_with = adapter.metadata(PROMPTS_KEY)
-    if trained_with == prompts.digest():
+    if trained_with == prompts.guide_digest():
         return ()
     found = f"with others ({trained_with[:12]})" if trained_with else "without saying with which"
     return (
-        f"{adapter.path.name}: expected an adapter trained with these prompts ({prompts.digest()[:12]}), "
+        f"{adapter.path.name}: expected an adapter trained with these prompts ({prompts.guide_digest()[:12]}), "
         f"found one trained {found}: its guidance may be worse",
     )

@@ -5,7 +5,7 @@ question: a system message that shows the format by an example, and the question
 only then comes what a role is asked to do. So the system message is read once for all questions,
 and the question once for both roles where they share weights.
 
-`digest` names a version of these texts: an adapter is trained with one of them.
+`digest` names a version of these texts; `guide_digest` one of those that an adapter is trained with.
 """
 
 from __future__ import annotations
@@ -85,9 +85,18 @@ def program(question: Question) -> Prompt:
 
 
 def digest() -> str:
-    """SHA-256 of all prompts for a question that stands for any."""
-    question = Question("{question}", {"A": "{choice}", "B": "{choice}"})
-    prompts = [guide(question), execute(question), follow(question, "{guidance}")]
-    prompts += [cot(question), direct(question), program(question)]
+    """SHA-256 of all prompts: a solution names it."""
+    return _digest(guide(_ANY), execute(_ANY), follow(_ANY, "{guidance}"), cot(_ANY), direct(_ANY), program(_ANY))
+
+
+def guide_digest() -> str:
+    """SHA-256 of the prompts that a guide is trained with: an adapter names it."""
+    return _digest(guide(_ANY), execute(_ANY))
+
+
+_ANY = Question("{question}", {"A": "{choice}", "B": "{choice}"})
+
+
+def _digest(*prompts: Prompt) -> str:
     texts = [[prompt.messages, prompt.answer_prefix] for prompt in prompts]
     return hashlib.sha256(json.dumps([texts, EXPRESSION, EQUALS, NOTHING, ANSWER]).encode()).hexdigest()

@@ -49,3 +49,11 @@ def test_the_digest_changes_with_any_prompt(monkeypatch: pytest.MonkeyPatch) -> 
             seen.add(prompts.digest())
     assert len(seen) == 10
     assert prompts.digest() in seen
+
+
+def test_a_guides_digest_changes_with_its_own_prompts_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = prompts.guide_digest()
+    for name, matters in (("THINK", False), ("PROGRAM", False), ("PLAN", True), ("SYSTEM", True), ("EXPRESSION", True)):
+        with monkeypatch.context() as patch:
+            patch.setattr(prompts, name, getattr(prompts, name) + " now")
+            assert (prompts.guide_digest() != before) == matters
