@@ -29,12 +29,11 @@ def child(model: str, adapter: str, strategy: str, limit_mb: int) -> None:
     if limit_mb:
         resource.setrlimit(resource.RLIMIT_AS, (limit_mb * MB, limit_mb * MB))
     from sgft_edge import Settings, Solver
+    from sgft_edge.measure import peak_bytes
 
     with Solver.open(model, adapter=adapter, settings=Settings(strategy, max_tokens=32), threads=2) as solver:
         text = solver.solve(QUESTION).text
-    status = Path("/proc/self/status").read_text()
-    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-    print(peak * 1024 / MB, repr(text))
+    print(peak_bytes() / MB, repr(text))
 
 
 def peak_mb(model: str, adapter: str, strategy: str, limit_mb: int = 0) -> tuple[float, str]:

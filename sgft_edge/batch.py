@@ -34,7 +34,7 @@ def run_batch(source: Path, target: Path, options: dict[str, Any], settings: Set
         if not asked:
             return
         with open_solver(options, settings, options["parallel"]) as solver, progress("solve", len(asked)) as advance:
-            for index, outcome in solver.solve_each(p.question for p in asked if p.question):
+            for index, outcome in solver.solve_each(p.asked for p in asked):
                 problem = asked[index]
                 row = {"error": str(outcome)} if isinstance(outcome, SgftError) else outcome.to_dict()
                 journal.write({"line": problem.number, "id": problem.id, **row})

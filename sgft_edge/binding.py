@@ -122,7 +122,6 @@ class Model:
         self.offloaded_layers = _log.offloaded[0] if gpu_layers and _log.offloaded else 0
         self._vocab = c.llama_model_get_vocab(self._p)
         self.n_vocab: int = c.llama_vocab_n_tokens(self.vocab)
-        self.n_layer: int = c.llama_model_n_layer(self._p)
         self.n_ctx_train: int = c.llama_model_n_ctx_train(self._p)
         self.architecture = self.metadata("general.architecture") or "unknown"
         self.bos: int = c.llama_vocab_bos(self.vocab)
@@ -166,18 +165,6 @@ class Model:
     def chat_template(self) -> str | None:
         source = c.llama_model_chat_template(self.handle, None)
         return source.decode("utf-8", "replace") if source else None
-
-    @property
-    def description(self) -> str:
-        return _string(c.llama_model_desc, self.handle) or self.architecture
-
-    @property
-    def n_params(self) -> int:
-        return int(c.llama_model_n_params(self.handle))
-
-    @property
-    def n_bytes(self) -> int:
-        return int(c.llama_model_size(self.handle))
 
     def tokenize(self, text: str | bytes, special: bool = False) -> list[int]:
         """Token ids of a text that goes on from another, without BOS or EOS.
@@ -385,10 +372,8 @@ class Grammar:
     """
 
     def __init__(self, model: Model, gbnf: str) -> None:
-        if not gbnf.strip():
-            raise GrammarError(
-                "llama.cpp does not accept the grammar: it is empty"
-            )  # llama.cpp would take it for no constraint
+        if not gbnf.strip():  # llama.cpp would take it for no constraint
+            raise GrammarError("llama.cpp does not accept the grammar: it is empty")
         _log.clear()
         self._p = c.llama_sampler_init_grammar(model.vocab, gbnf.encode(), b"root")
         if not self._p:

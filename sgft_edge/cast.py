@@ -84,10 +84,11 @@ def open_cast(
         if require_gpu and not offloaded:
             raise EngineError(f"--require-gpu: no layer was offloaded to {where.name}: use --device cpu or a GPU build")
         loaded = opened[0].adapter(adapter_file) if adapter_file is not None else None
+        templates = [_template(engine) for engine in opened]
         answerer_entry = entry_for(answerer)
         return Cast(
-            guide=Role("guide", opened[0], loaded, _template(opened[0])),
-            answerer=Role("answerer", opened[-1], None, _template(opened[-1])),
+            guide=Role("guide", opened[0], loaded, templates[0]),
+            answerer=Role("answerer", opened[-1], None, templates[-1]),
             models={role: path.name for role, path in files.items()},
             digests={**{role: file_digest(path) for role, path in files.items()}, "prompts": prompts.digest()},
             device=where.name,

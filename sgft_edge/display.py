@@ -50,11 +50,7 @@ def show(events: Iterable[Event]) -> Solution:
 
 
 def _summary(solution: Solution) -> str:
-    how = (
-        solution.solved_by
-        if solution.solved_by == solution.strategy
-        else f"{solution.strategy}, then {solution.solved_by}"
-    )
+    how = ", then ".join(dict.fromkeys((solution.strategy, solution.solved_by)))
     cut = ", cut off at the limit on tokens" if solution.truncated else ""
     models = " + ".join(dict.fromkeys(solution.models.values()))
     return f"\n[{how}: {solution.why}; {solution.decoded} tokens decoded in {solution.seconds:.1f} s by {models}{cut}]"

@@ -17,7 +17,6 @@ from sgft_edge.journal import Journal
 from sgft_edge.options import model_options, open_solver, settings_from, settings_options
 from sgft_edge.problems import Problem, read_problems
 from sgft_edge.progress import progress
-from sgft_edge.question import Question
 from sgft_edge.settings import Settings
 from sgft_edge.solution import Solution
 from sgft_edge.wilson import wilson
@@ -85,13 +84,13 @@ def measure(solver: Solver, settings: Settings, problems: list[Problem], journal
     key = _key(solver, settings)
     rows = {row["line"]: row for row in journal.rows if row.get("run") == key}
     for problem in problems:
-        if (row := rows.get(problem.number)) and row["question"] != _question(problem).text:
+        if (row := rows.get(problem.number)) and row["question"] != problem.asked.text:
             raise InputError(f"{journal.path} has rows of other problems: name another --output, or pass --restart")
     todo = [problem for problem in problems if problem.number not in rows]
     if todo:
         began = time.perf_counter()
         with progress(settings.strategy, len(todo)) as advance:
-            for index, outcome in solver.solve_each(map(_question, todo), settings):
+            for index, outcome in solver.solve_each((problem.asked for problem in todo), settings):
                 now = time.perf_counter()
                 row = _row(todo[index], outcome) | {"run": key, "wall_seconds": round(now - began, 4)}
                 began = now
@@ -107,22 +106,17 @@ def _key(solver: Solver, settings: Settings) -> dict[str, Any]:
 
 
 def _checked(problem: Problem, given_guidance: bool) -> Problem:
-    if problem.question is None or problem.answer is None:
-        fault = problem.error or "expected an 'answer', found none"
-        raise InputError(f"line {problem.number}: {fault}")
-    if given_guidance and problem.question.guidance is None:
+    question = problem.asked
+    if problem.answer is None:
+        raise InputError(f"line {problem.number}: expected an 'answer', found none")
+    if given_guidance and question.guidance is None:
         raise InputError(f"line {problem.number}: expected a 'guidance', found none: leave out --given-guidance")
-    return problem if given_guidance else replace(problem, question=replace(problem.question, guidance=None))
-
-
-def _question(problem: Problem) -> Question:
-    assert problem.question is not None
-    return problem.question
+    return problem if given_guidance else replace(problem, question=replace(question, guidance=None))
 
 
 def _row(problem: Problem, outcome: Solution | SgftError) -> dict[str, Any]:
     assert problem.answer is not None
-    question = _question(problem)
+    question = problem.asked
     row = {"line": problem.number, "reference": problem.answer}
     if isinstance(outcome, SgftError):
         return row | {"id": problem.id, "question": question.text, "error": str(outcome), "correct": False}

@@ -24,7 +24,7 @@ from sgft_edge.numerals import numbers_in
 from sgft_edge.role import Turn
 from sgft_edge.settings import Sampling
 from sgft_edge.solution import Event, Step
-from sgft_edge.strategies import Task, Writing, again, conclude, sg, write_guidance
+from sgft_edge.strategies import Task, Writing, again, conclude, sg, stepwise, write_guidance
 
 EXPRESSION_TOKENS = 48
 STEP_TOKENS = 64
@@ -41,7 +41,7 @@ def exact(task: Task) -> Writing:
     guidance: str | None = None
     for sampling in (task.settings.sampling, again(task.settings.sampling)):
         try:
-            if task.stepwise:
+            if stepwise(task.question, task.settings):
                 execution = Execution(task, (task.answerer, task.guide))
                 yield from execution.plan_and_compute(sampling)
             else:
@@ -65,9 +65,8 @@ class Execution:
 
     def __init__(self, task: Task, turns: tuple[Turn, ...]) -> None:
         self._task = task
-        self._turns = turns if len(turns) == 1 or not turns[0].shares_text_with(turns[1]) else turns[:1]
+        self._turns = [turns[0], *(turn for turn in turns[1:] if not turn.shares_text_with(turns[0]))]
         self.steps: list[Step] = []
-        self._words = ""  # of the step under way
         self._values: list[Fraction] = []
         for turn in self._turns:
             turn.read(prompts.execute(task.question), STEP_TOKENS + EXPRESSION_TOKENS)
@@ -117,11 +116,10 @@ class Execution:
         """Let the answerer write the expression of the step that was just written, and write its value."""
         emit, number = self._task.emit, len(self.steps) + 1
         emit(Event("step", text))
-        self._words = text
         self._force(prompts.EXPRESSION)
         answerer = self._task.answerer
         sampling = self._task.settings.sampling
-        grammar = expression_grammar(prompts.EQUALS, self._operands(), prompts.NOTHING)
+        grammar = expression_grammar(prompts.EQUALS, self._operands(text), prompts.NOTHING)
         written = yield answerer.write(EXPRESSION_TOKENS, (prompts.EQUALS,), grammar, sampling)
         self._force(written.text, author=answerer)
         if written.finish != "stop":
@@ -136,15 +134,15 @@ class Execution:
         emit(Event("value", format_value(value)))
         self._force(f"{prompts.EQUALS} {format_value(value)}")
 
-    def _operands(self) -> list[str] | None:
-        """The numbers that an expression may hold, as text; None where it may hold any.
+    def _operands(self, words: str) -> list[str] | None:
+        """The numbers that the expression of a step may hold, as text; None where it may hold any.
 
         Grounded operands are the numbers of the question and of the steps, their hundredths where they are
         percentages, earlier values, and unit facts.
         """
         if self._task.settings.operands == "free":
             return None
-        text = "\n".join((self._task.question.text, *(step.text for step in self.steps), self._words))
+        text = "\n".join((self._task.question.text, *(step.text for step in self.steps), words))
         numbers = [*numbers_in(text), *self._values]
         numbers += [part / 100 for match in _PERCENTAGE.findall(text) for part in numbers_in(match)]
         return [*dict.fromkeys(format_value(abs(number)) for number in numbers), *UNIT_FACTS]

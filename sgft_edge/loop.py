@@ -34,13 +34,6 @@ class Job:
     waiting: Request | None = None
     cancelled: bool = False
 
-    @classmethod
-    def failed(cls, error: SgftError) -> Job:
-        """A job that never was one."""
-        job = cls(lambda seats: iter(()), {})  # type: ignore[arg-type, return-value]
-        job.future.set_exception(error)
-        return job
-
 
 class Loop:
     """Runs jobs over engines in one thread of its own; `submit` and `cancel` may be called from any thread."""

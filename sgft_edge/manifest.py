@@ -101,9 +101,8 @@ class Entry:
     def to_table(self) -> dict[str, Any]:
         """Return what `from_table` reads, without the fields that have no value."""
         table = {key: getattr(self, key) for key in _FIELD_TYPES}
-        return {
-            key: list(value) if key == "sources" else value for key, value in table.items() if value or key in _REQUIRED
-        }
+        kept = {key: value for key, value in table.items() if value or key in _REQUIRED}
+        return kept | ({"sources": list(self.sources)} if self.sources else {})
 
 
 _REQUIRED = ("title", "role", "file", "licence")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from sgft_edge.device import CHOICES
 from sgft_edge.errors import InputError
 from sgft_edge.settings import DEFAULT_MODEL, OPERANDS, PLANS, Sampling, Settings
 
@@ -24,9 +25,7 @@ _MODEL = (
     ),
     click.option("--context", default=2048, show_default=True, metavar="TOKENS", help="Room for one question."),
     click.option("--threads", type=int, metavar="N", help="CPU threads.  [default: the physical cores]"),
-    click.option(
-        "--device", type=click.Choice(["auto", "cpu", "cuda", "metal", "vulkan"]), default="auto", show_default=True
-    ),
+    click.option("--device", type=click.Choice(CHOICES), default="auto", show_default=True),
     click.option("--require-gpu", is_flag=True, help="Fail where no layer runs on a GPU."),
 )
 _SETTINGS = (

@@ -22,6 +22,13 @@ class Problem:
     answer: str | None = None
     error: str | None = None
 
+    @property
+    def asked(self) -> Question:
+        """The question. Raises `InputError` where the row has none."""
+        if self.question is None:
+            raise InputError(f"line {self.number}: {self.error}")
+        return self.question
+
 
 def read_problems(path: Path) -> Iterator[Problem]:
     """The rows of a JSONL file; blank lines are skipped, bad rows are told by their `error`. Raises `InputError`."""

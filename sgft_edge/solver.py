@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from itertools import islice
 from typing import Self
 
 from sgft_edge import strategies
@@ -129,11 +128,13 @@ class Solver:
         source = enumerate(questions)
         try:
             while True:
-                for index, question in islice(source, ahead - len(under_way)):
+                while len(under_way) < ahead and (item := next(source, None)) is not None:
+                    index, question = item
                     try:
                         job = self._submit(question, settings or self.settings, lambda event: None)
                     except InputError as e:
-                        job = Job.failed(e)
+                        yield index, e
+                        continue
                     under_way[job] = index
                     job.future.add_done_callback(lambda _, job=job: finished.put(job))  # type: ignore[misc]
                 if not under_way:
@@ -161,8 +162,7 @@ class Solver:
     def _submit(self, question: str | Question, settings: Settings, emit: Callable[[Event], None]) -> Job:
         asked = Question(question) if isinstance(question, str) else question
         strategy, why = self._choose(asked, settings.strategy)
-        stepwise = strategy == "exact" and settings.plan == "stepwise" and asked.guidance is None
-        needs = self.cast.sequences(stepwise)
+        needs = self.cast.sequences(strategy == "exact" and strategies.stepwise(asked, settings))
         if any(engine.slots < n for engine, n in needs.items()):
             raise InputError("plan stepwise needs two sequences a question: open the solver with this plan")
 

@@ -45,10 +45,6 @@ class Task:
     settings: Settings
     emit: Callable[[Event], None]
 
-    @property
-    def stepwise(self) -> bool:
-        return self.settings.plan == "stepwise" and self.question.guidance is None
-
     def show(self, kind: str) -> Callable[[str], None]:
         return lambda text: self.emit(Event(kind, text)) if text else None  # type: ignore[arg-type]
 
@@ -68,6 +64,11 @@ class Draft:
     steps: tuple[Step, ...] = ()
     truncated: bool = False
     notes: list[str] = field(default_factory=list)
+
+
+def stepwise(question: Question, settings: Settings) -> bool:
+    """Whether strategy `exact` lets the guide see each value before it writes the next step."""
+    return settings.plan == "stepwise" and question.guidance is None
 
 
 def direct(task: Task) -> Writing:
