@@ -81,7 +81,7 @@ def measure(solver: Solver, settings: Settings, problems: list[Problem], journal
     A row is a solution with its `line`, the `reference`, whether it is `correct`, its `strategy` as evaluated and
     `wall_seconds`, this problem's share of the time of the run; or an `error`, which is not correct either.
     """
-    key = _key(solver, settings)
+    key = _key(solver, settings, problems)
     rows = {row["line"]: row for row in journal.rows if row.get("run") == key}
     for problem in problems:
         if (row := rows.get(problem.number)) and row["question"] != problem.asked.text:
@@ -100,9 +100,10 @@ def measure(solver: Solver, settings: Settings, problems: list[Problem], journal
     return [rows[problem.number] for problem in problems]
 
 
-def _key(solver: Solver, settings: Settings) -> dict[str, Any]:
+def _key(solver: Solver, settings: Settings, problems: list[Problem]) -> dict[str, Any]:
     """What must be equal for rows to belong to one run."""
-    return {**asdict(settings), "digests": dict(solver.cast.digests)}
+    given_guidance = problems[0].asked.guidance is not None  # all have one or none has
+    return {**asdict(settings), "given_guidance": given_guidance, "digests": dict(solver.cast.digests)}
 
 
 def _checked(problem: Problem, given_guidance: bool) -> Problem:

@@ -64,6 +64,8 @@ def test_a_second_run_solves_only_what_is_missing(model: str, problems: Path, tm
     assert sorted(row["id"] for row in rows(output)) == ["a", "b", "c"]
     assert evaluate.main([*options, "--seed", "1"]) == 0  # another seed is another run
     assert len(rows(output)) == 6
+    assert evaluate.main([*options, "--given-guidance"]) == 0  # and so is a given guidance
+    assert len(rows(output)) == 9
 
 
 @pytest.mark.parametrize(
