@@ -12,7 +12,8 @@ import ctypes
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class _Log:
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.offloaded: tuple[int, int] | None = None
+        self.listener: Callable[[str], None] | None = None
         self.callback = c.llama_log_callback(self._write)
 
     def _write(self, level: int, text: bytes, _: Any) -> None:
@@ -40,6 +42,8 @@ class _Log:
             self.problems = [*self.problems[-7:], line]
         elif found := re.search(r"offloaded (\d+)/(\d+) layers", line):
             self.offloaded = int(found[1]), int(found[2])
+        if self.listener is not None:
+            self.listener(line)
 
     def clear(self) -> None:
         self.problems, self.offloaded = [], None
@@ -66,6 +70,18 @@ def start_backend() -> None:
             c.llama_log_set(_log.callback, ctypes.c_void_p(0))
             c.llama_backend_init()
             _ready = True
+
+
+@contextmanager
+def log_lines(listener: Callable[[str], None]) -> Iterator[Callable[[str], str]]:
+    """Give each line that llama.cpp logs to `listener`; yields what tells the reason of a failure, or a default."""
+    start_backend()
+    _log.clear()
+    _log.listener = listener
+    try:
+        yield _log.reason
+    finally:
+        _log.listener = None
 
 
 def _checked_path(path: Path, what: str) -> bytes:
@@ -166,6 +182,10 @@ class Model:
         source = c.llama_model_chat_template(self.handle, None)
         return source.decode("utf-8", "replace") if source else None
 
+    def tokenize_document(self, text: str) -> list[int]:
+        """Token ids of a text that begins here: with BOS and EOS where the vocabulary asks for them."""
+        return self._tokenize(text.encode(), special=True, whole=True)
+
     def tokenize(self, text: str | bytes, special: bool = False) -> list[int]:
         """Token ids of a text that goes on from another, without BOS or EOS.
 
@@ -178,10 +198,10 @@ class Model:
         mark = self._tokenize(b"\n")
         return self._tokenize(b"\n" + raw, special)[len(mark) :]
 
-    def _tokenize(self, raw: bytes, special: bool = False) -> list[int]:
+    def _tokenize(self, raw: bytes, special: bool = False, whole: bool = False) -> list[int]:
         size = len(raw) + 8
         ids = (c.llama_token * size)()
-        n = c.llama_tokenize(self.vocab, raw, len(raw), ids, size, False, special)
+        n = c.llama_tokenize(self.vocab, raw, len(raw), ids, size, whole, special)
         if n < 0:
             raise EngineError(f"llama.cpp could not tokenize a text of {len(raw)} bytes")
         return list(ids[:n])
@@ -249,7 +269,8 @@ class Context:
     """A KV cache of `slots` sequences with `window` tokens each, and the batch that feeds it.
 
     A slot has its own stream of cells, so a sequence attends to no more than
-    itself. `outputs` bounds the logits rows of one decode call.
+    itself. `outputs` bounds the logits rows of one decode call. With `exact` the
+    KV cache is float32 and attention is computed plainly: for comparisons.
     """
 
     def __init__(
@@ -261,8 +282,12 @@ class Context:
         batch: int = 512,
         outputs: int = 0,
         offload: bool = True,
+        exact: bool = False,
     ) -> None:
         params = c.llama_context_default_params()
+        if exact:
+            params.type_k = params.type_v = c.GGML_TYPE_F32
+            params.flash_attn_type = c.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.n_ctx = slots * window
         params.n_seq_max = slots
         params.n_batch = params.n_ubatch = batch

@@ -13,9 +13,8 @@ from sgft_edge.device import choose, physical_cores
 from sgft_edge.engine import Engine
 from sgft_edge.errors import EngineError, InputError
 from sgft_edge.manifest import Manifest
-from sgft_edge.role import Role
+from sgft_edge.role import Role, template_of
 from sgft_edge.store import entry_for, file_digest, locate, resolve
-from sgft_edge.templates import ChatTemplate
 
 PROMPTS_KEY = "sgft.prompts_digest"  # metadata of an adapter: the prompts that it was trained with
 
@@ -84,7 +83,7 @@ def open_cast(
         if require_gpu and not offloaded:
             raise EngineError(f"--require-gpu: no layer was offloaded to {where.name}: use --device cpu or a GPU build")
         loaded = opened[0].adapter(adapter_file) if adapter_file is not None else None
-        templates = [_template(engine) for engine in opened]
+        templates = [template_of(engine.model) for engine in opened]
         answerer_entry = entry_for(answerer)
         return Cast(
             guide=Role("guide", opened[0], loaded, templates[0]),
@@ -112,12 +111,6 @@ def _adapter_file(adapter: Name, guide: Name) -> Path | None:
     entries = Manifest.load().entries.values() if base else ()
     fitting = (locate(entry) for entry in entries if base and entry.role == "adapter" and entry.base == base.name)
     return next((path for path in fitting if path is not None), None)
-
-
-def _template(engine: Engine) -> ChatTemplate:
-    model = engine.model
-    has_chatml = len(model.tokenize("<|im_start|>", special=True)) == 1
-    return ChatTemplate.for_model(model.chat_template, model.token_text(model.bos), model.eos_text, has_chatml)
 
 
 def _warnings(adapter: Adapter | None) -> tuple[str, ...]:

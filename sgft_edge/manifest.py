@@ -16,7 +16,7 @@ from typing import Any
 from sgft_edge.errors import ModelError
 from sgft_edge.files import config_folder, write_atomically
 
-__all__ = ["Entry", "Manifest", "package_models", "put", "remove", "toml_text"]
+__all__ = ["Entry", "Manifest", "package_models", "put", "read_entries", "remove", "toml_text"]
 
 
 # Names and files become parts of paths on every system: no separators, nothing hidden, nothing relative.
@@ -129,8 +129,8 @@ class Manifest:
     @classmethod
     def load(cls) -> "Manifest":
         """Read the package's manifest and lay the user's entries over it; ModelError names the file that is wrong."""
-        entries = _read(package_models() / "manifest.toml", own=False)
-        entries.update(_read(_user_manifest(), own=True))
+        entries = read_entries(package_models() / "manifest.toml", own=False)
+        entries.update(read_entries(_user_manifest(), own=True))
         return cls(entries)
 
     def get(self, name: str) -> Entry:
@@ -196,7 +196,8 @@ def _did_you_mean(word: str, known: Mapping[str, object]) -> str:
     return f" (did you mean {' or '.join(near)}?)" if near else ""
 
 
-def _read(path: Path, *, own: bool) -> dict[str, Entry]:
+def read_entries(path: Path, *, own: bool) -> dict[str, Entry]:
+    """Return the entries of a TOML file by name, none where there is no file; ModelError says what is wrong with it."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

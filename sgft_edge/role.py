@@ -5,11 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sgft_edge.binding import Adapter
+from sgft_edge.binding import Adapter, Model
 from sgft_edge.engine import Engine, Request, Sequence, Usage
 from sgft_edge.prompts import Prompt
 from sgft_edge.settings import Sampling
 from sgft_edge.templates import ChatTemplate
+
+
+def template_of(model: Model) -> ChatTemplate:
+    """The chat template that a model's file carries, or the one that fits its vocabulary. Raises `TemplateError`."""
+    has_chatml = len(model.tokenize("<|im_start|>", special=True)) == 1
+    return ChatTemplate.for_model(model.chat_template, model.token_text(model.bos), model.eos_text, has_chatml)
+
+
+def prompt_tokens(model: Model, template: ChatTemplate, prompt: Prompt) -> tuple[list[int], int]:
+    """A prompt's token ids, and how many of them come before the question.
+
+    Markup and contents are tokenized apart, so that a control token spelled out in a question is plain text.
+    """
+    segments = template.render(prompt.messages, prompt.answer_prefix)
+    asked = next(content.strip() for role, content in prompt.messages if role == "user")
+    question = next(i for i, part in enumerate(segments) if not part.markup and part.text.endswith(asked))
+    ids: list[int] = []
+    fixed = 0
+    for i, segment in enumerate(segments):
+        if i == question:
+            fixed = len(ids)
+        ids += model.tokenize(segment.text, special=segment.markup)
+    if model.add_bos and ids[:1] != [model.bos]:
+        ids.insert(0, model.bos)
+        fixed += 1
+    return ids, fixed
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +51,8 @@ class Role:
         return self.engine is other.engine and self.adapter is other.adapter
 
     def tokens(self, prompt: Prompt) -> tuple[list[int], int]:
-        """The prompt's token ids, and how many of them come before the question.
-
-        Markup and contents are tokenized apart, so that a control token spelled out in a question is plain text.
-        """
-        model = self.engine.model
-        segments = self.template.render(prompt.messages, prompt.answer_prefix)
-        asked = next(content.strip() for role, content in prompt.messages if role == "user")
-        question = next(i for i, part in enumerate(segments) if not part.markup and part.text.endswith(asked))
-        ids: list[int] = []
-        fixed = 0
-        for i, segment in enumerate(segments):
-            if i == question:
-                fixed = len(ids)
-            ids += model.tokenize(segment.text, special=segment.markup)
-        if model.add_bos and ids[:1] != [model.bos]:
-            ids.insert(0, model.bos)
-            fixed += 1
-        return ids, fixed
+        """The prompt's token ids, and how many of them come before the question."""
+        return prompt_tokens(self.engine.model, self.template, prompt)
 
 
 class Turn:

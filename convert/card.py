@@ -1,0 +1,191 @@
+"""Where an export came from: `card.json`, a README, GGUF metadata, an Ollama Modelfile, entries for the manifest."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+from gguf.gguf_writer import GGUFValue, GGUFValueType
+
+from convert.adapter import WEIGHTS, AdapterFolder
+from convert.base import Base
+from convert.proof import Proof
+from convert.vocabulary import Metadata
+from sgft_edge.cast import PROMPTS_KEY
+from sgft_edge.manifest import Entry, toml_text
+from sgft_edge.prompts import SYSTEM
+from sgft_edge.store import entry_for, file_digest
+
+ENTRIES = "models.toml"
+_PACKAGES = ("sgft-edge", "torch", "transformers", "peft", "safetensors", "gguf", "llama-cpp-python", "numpy")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an export was made of; digests are SHA-256.
+
+    `training` is the record that our training wrote into the adapter's folder, empty for others.
+    """
+
+    name: str
+    base: str
+    base_digest: str
+    adapter: str | None
+    adapter_digest: str | None
+    prompts_digest: str | None
+    training: Mapping[str, Any]
+    imatrix: str | None
+    versions: Mapping[str, str]
+    command: str
+    warnings: tuple[str, ...] = ()
+
+
+def origin_of(
+    name: str, base: Base, adapter: AdapterFolder | None, imatrix: str | None, command: str, warnings: tuple[str, ...]
+) -> Origin:
+    """Collect the facts."""
+    entry = entry_for(base.path) if base.is_gguf else None
+    return Origin(
+        name=name,
+        base=entry.name if entry else Path(base.name).name if base.path.exists() and "/" in base.name else base.name,
+        base_digest=base.digest(),
+        adapter=adapter.path.name if adapter else None,
+        adapter_digest=file_digest(adapter.path / WEIGHTS) if adapter else None,
+        prompts_digest=adapter.record.get("prompts_digest") if adapter else None,
+        training=adapter.record if adapter else {},
+        imatrix=imatrix,
+        versions={package: importlib.metadata.version(package) for package in _PACKAGES},
+        command=command,
+        warnings=warnings,
+    )
+
+
+def metadata(origin: Origin, base: Base, parameters: int) -> Metadata:
+    """The same facts as GGUF metadata: `general.*` as other tools read it, `sgft.*` for the rest."""
+    writer = gguf.GGUFWriter(None, "llama")
+    del writer.kv_data[0]["general.architecture"]
+    if base.is_gguf:
+        kept = ("general.organization", "general.basename", "general.license", "general.languages")
+        fields = gguf.GGUFReader(base.path).fields
+        for key in kept:
+            if (field := fields.get(key)) is not None:
+                sub = field.types[-1] if len(field.types) > 1 else None
+                writer.kv_data[0][key] = GGUFValue(field.contents(), field.types[0], sub)
+        writer.add_name(origin.name)
+        writer.add_size_label(gguf.size_label(parameters, 0, 0, 0))
+    else:
+        gguf.Metadata.load(None, base.path, origin.name, parameters).set_gguf_meta_model(writer)
+    if origin.adapter:
+        writer.add_base_model_count(1)
+        writer.add_base_model_name(0, origin.base)
+    facts = {
+        PROMPTS_KEY: origin.prompts_digest,
+        "sgft.base": origin.base,
+        "sgft.base_digest": origin.base_digest,
+        "sgft.adapter": origin.adapter,
+        "sgft.adapter_digest": origin.adapter_digest,
+        "sgft.imatrix": origin.imatrix,
+        "sgft.training": json.dumps(origin.training) if origin.training else None,
+        "sgft.versions": json.dumps(origin.versions),
+        "sgft.command": origin.command,
+    }
+    for key, value in facts.items():
+        if value:
+            writer.kv_data[0][key] = GGUFValue(value, GGUFValueType.STRING, None)
+    return dict(writer.kv_data[0])
+
+
+def write_card(folder: Path, origin: Origin, files: Mapping[str, str], proof: Proof, licence: str) -> None:
+    """Write everything beside the GGUF files; `files` maps their names to "model" or "adapter"."""
+    digests = {name: file_digest(folder / name, fresh=True) for name in files}
+    sizes = {name: (folder / name).stat().st_size for name in files}
+    card = {
+        "origin": asdict(origin),
+        "licence": licence,
+        "files": {name: {"role": role, "bytes": sizes[name], "sha256": digests[name]} for name, role in files.items()},
+        "proof": asdict(proof),
+    }
+    (folder / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(_readme(origin, files, sizes, proof, licence), encoding="utf-8")
+    (folder / "Modelfile").write_text(_modelfile(origin, files), encoding="utf-8")
+    architecture = gguf.GGUFReader(folder / next(iter(files))).fields["general.architecture"].contents()
+    entries = [
+        _entry(origin, name, role, sizes[name], digests[name], licence, architecture) for name, role in files.items()
+    ]
+    (folder / ENTRIES).write_text(toml_text({entry.name: entry.to_table() for entry in entries}), encoding="utf-8")
+
+
+def _entry(origin: Origin, file: str, role: str, size: int, digest: str, licence: str, architecture: str) -> Entry:
+    return Entry(
+        name=slug(file.removesuffix(".gguf")),
+        title=file.removesuffix(".gguf"),
+        role=role,
+        file=file,
+        licence=licence,
+        bytes=size,
+        sha256=digest,
+        base=origin.base if role == "adapter" else None,
+        architecture=architecture if role == "adapter" else None,
+        prompts_digest=origin.prompts_digest if role == "adapter" else None,
+    )
+
+
+def licence_of(base: Base) -> str:
+    """The base's licence by its metadata; NOASSERTION is SPDX's word for "not stated"."""
+    if base.is_gguf:
+        field = gguf.GGUFReader(base.path).fields.get("general.license")
+        licence = field.contents() if field else None
+    else:
+        licence = gguf.Metadata.load(None, base.path).license
+    return {"apache-2.0": "Apache-2.0", "mit": "MIT"}.get(str(licence), str(licence or "NOASSERTION"))
+
+
+def slug(name: str) -> str:
+    """A name that the manifest takes."""
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "model"
+
+
+def _readme(origin: Origin, files: Mapping[str, str], sizes: Mapping[str, int], proof: Proof, licence: str) -> str:
+    lines = [f"# {origin.name}", ""]
+    lines += [f"Base: `{origin.base}` (sha256 `{origin.base_digest[:16]}`), licence {licence}."]
+    if origin.adapter:
+        lines += [f"Adapter: `{origin.adapter}` (sha256 `{(origin.adapter_digest or '')[:16]}`)."]
+    if data := origin.training.get("data"):
+        lines += [f"Trained on: `{json.dumps(data, ensure_ascii=False)}`."]
+    lines += ["", "| file | role | MB |", "|---|---|---|"]
+    lines += [f"| {name} | {role} | {sizes[name] / 1e6:.1f} |" for name, role in files.items()]
+    lines += ["", "## Checks", ""]
+    if proof.checks:
+        lines += ["| | found | expected |", "|---|---|---|"]
+        lines += [f"| {check.name} | {check.found} | {check.expected} |" for check in proof.checks]
+    else:
+        lines += ["None: exported with `--no-verify`."]
+    if proof.quantized:
+        lines += ["", f"On {proof.positions} tokens; perplexity unquantized {proof.reference_perplexity:.3f}.", ""]
+        lines += ["| type | bits a weight | KLD | top-1 | perplexity | tensors |", "|---|---|---|---|---|---|"]
+        lines += [
+            f"| {q.type} | {q.bits_per_weight:.2f} | {q.kld:.4f} | {q.agreement:.3f} | {q.perplexity:.3f} "
+            f"| {', '.join(f'{n} {kind}' for kind, n in q.types.items())} |"
+            for q in proof.quantized
+        ]
+    lines += ["", *(f"Warning: {warning}" for warning in origin.warnings)]
+    lines += ["Add it to the models known by name: `sgft-edge models add` with this folder.", ""]
+    lines += [f"Made by `{origin.command}`."]
+    return "\n".join(lines) + "\n"
+
+
+def _modelfile(origin: Origin, files: Mapping[str, str]) -> str:
+    """For Ollama: https://github.com/ollama/ollama/blob/main/docs/modelfile.md"""
+    model = next((name for name, role in files.items() if role == "model"), None)
+    adapter = next((name for name, role in files.items() if role == "adapter"), None)
+    lines = [f"FROM ./{model}" if model else f"FROM ./{origin.base}.gguf"]
+    if adapter and not model:
+        lines += [f"ADAPTER ./{adapter}"]
+    lines += ["PARAMETER temperature 0", f'SYSTEM """{SYSTEM}"""']
+    return "\n".join(lines) + "\n"
