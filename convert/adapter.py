@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from peft import PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import PreTrainedModel
 
 from convert.errors import BaseMismatch, ConversionError, Unsupported
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 CONFIG, WEIGHTS, RECORD = "adapter_config.json", "adapter_model.safetensors", "training.json"
 
@@ -108,6 +110,8 @@ def attach(base: PreTrainedModel, adapter: AdapterFolder) -> PeftModel:
     """The base with the adapter in it. Raises `BaseMismatch` where one does not fit, or would get lost."""
     _check_shapes(base, adapter)
     _check_tied(base, adapter)
+    from peft import PeftModel, get_peft_model_state_dict  # seconds, and only adapters need it
+
     try:
         model = PeftModel.from_pretrained(base, str(adapter.path))
     except (RuntimeError, ValueError, KeyError, TypeError) as e:

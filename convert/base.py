@@ -8,19 +8,21 @@ import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import AutoModelForCausalLM, GgufConfig, PreTrainedModel
 from transformers.utils import logging
 
 from convert import vocabulary
 from convert.architectures import ARCHITECTURES
 from convert.checkpoint import open_checkpoint, read_config
 from convert.errors import ConversionError, Unsupported
-from convert.vocabulary import Metadata
+from convert.header import Metadata
 from sgft_edge.manifest import Manifest
 from sgft_edge.store import check_gguf, file_digest, resolve
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _HUB_FILES = ("*.json", "*.safetensors", "tokenizer.model", "*.jinja", "README.md")
 
@@ -38,6 +40,8 @@ class Base:
 
     def load(self, dtype: torch.dtype = torch.float32, any_architecture: bool = False) -> PreTrainedModel:
         """The model in memory; a GGUF file and a 4-bit checkpoint are unpacked. Raises `ConversionError`."""
+        from transformers import AutoModelForCausalLM, GgufConfig  # seconds, and a folder's tensors do without
+
         options: dict[str, Any] = {"dtype": dtype, "output_loading_info": True, "local_files_only": True}
         if self.is_gguf:
             folder = self.path.parent

@@ -15,8 +15,8 @@ from gguf.gguf_writer import GGUFValue, GGUFValueType
 
 from convert.adapter import WEIGHTS, AdapterFolder
 from convert.base import Base
+from convert.header import Metadata, read_header
 from convert.proof import Proof
-from convert.vocabulary import Metadata
 from sgft_edge.cast import PROMPTS_KEY
 from sgft_edge.manifest import Entry, toml_text
 from sgft_edge.prompts import SYSTEM
@@ -72,11 +72,8 @@ def metadata(origin: Origin, base: Base, parameters: int) -> Metadata:
     del writer.kv_data[0]["general.architecture"]
     if base.is_gguf:
         kept = ("general.organization", "general.basename", "general.license", "general.languages")
-        fields = gguf.GGUFReader(base.path).fields
-        for key in kept:
-            if (field := fields.get(key)) is not None:
-                sub = field.types[-1] if len(field.types) > 1 else None
-                writer.kv_data[0][key] = GGUFValue(field.contents(), field.types[0], sub)
+        fields = read_header(base.path).metadata
+        writer.kv_data[0].update({key: fields[key] for key in kept if key in fields})
         writer.add_name(origin.name)
         writer.add_size_label(gguf.size_label(parameters, 0, 0, 0))
     else:
@@ -114,7 +111,7 @@ def write_card(folder: Path, origin: Origin, files: Mapping[str, str], proof: Pr
     (folder / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(_readme(origin, files, sizes, proof, licence), encoding="utf-8")
     (folder / "Modelfile").write_text(_modelfile(origin, files), encoding="utf-8")
-    architecture = gguf.GGUFReader(folder / next(iter(files))).fields["general.architecture"].contents()
+    architecture = read_header(folder / next(iter(files))).value("general.architecture")
     entries = [
         _entry(origin, name, role, sizes[name], digests[name], licence, architecture) for name, role in files.items()
     ]
@@ -139,8 +136,7 @@ def _entry(origin: Origin, file: str, role: str, size: int, digest: str, licence
 def licence_of(base: Base) -> str:
     """The base's licence by its metadata; NOASSERTION is SPDX's word for "not stated"."""
     if base.is_gguf:
-        field = gguf.GGUFReader(base.path).fields.get("general.license")
-        licence = field.contents() if field else None
+        licence = read_header(base.path).value("general.license")
     else:
         licence = gguf.Metadata.load(None, base.path).license
     return {"apache-2.0": "Apache-2.0", "mit": "MIT"}.get(str(licence), str(licence or "NOASSERTION"))

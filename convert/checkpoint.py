@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, PreTrainedModel
+from transformers import AutoConfig
 
 from convert.errors import ConversionError, Unsupported
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 INDEX = "model.safetensors.index.json"
 
@@ -54,13 +57,19 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     tensors: list[Tensor] = []
     for shard in _shards(folder):
         try:
-            file: Any = safe_open(shard, framework="pt")
+            with safe_open(shard, framework="pt") as file:
+                shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as e:
             raise ConversionError(f"{shard}: expected a safetensors file, found one that cannot be read: {e}") from e
-        for name in file.keys():  # noqa: SIM118 - not a mapping
-            shape = tuple(file.get_slice(name).get_shape())
-            tensors.append(Tensor(name, shape, partial(file.get_tensor, name)))
+        tensors += [Tensor(name, shape, partial(_load, shard, name)) for name, shape in shapes.items()]
     return Checkpoint(read_config(folder), tuple(tensors))
+
+
+def _load(shard: Path, name: str) -> torch.Tensor:
+    """Read one tensor. The file is opened for it alone: a mapping that stays open keeps in memory all that was read."""
+    with safe_open(shard, framework="pt") as file:
+        tensor: torch.Tensor = file.get_tensor(name)
+    return tensor
 
 
 def checkpoint_of(model: PreTrainedModel) -> Checkpoint:

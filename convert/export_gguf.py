@@ -115,7 +115,7 @@ def _options(source: Path, given: dict[str, Any]) -> Any:
         unquantized=given["unquantized"],
         adapter_type=given["adapter_type"],
         pre=given["pre"],
-        imatrix=_imatrix(given["imatrix"]),
+        imatrix=_imatrix("none" if given["converter"] and not _was_given("imatrix") else given["imatrix"]),
         imatrix_rows=given["imatrix_rows"],
         overrides=dict(parse_override(text) for text in given["tensor_types"]),
         allow_requantize=given["allow_requantize"],

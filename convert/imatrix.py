@@ -10,18 +10,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gguf
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from transformers import PreTrainedModel
 
 from convert.architectures import Layout
 from convert.checkpoint import checkpoint_of
 from convert.errors import ConversionError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _TYPE, _SUMS, _COUNTS = "imatrix", ".in_sum2", ".counts"
 

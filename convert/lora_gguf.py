@@ -9,19 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gguf
 from gguf.constants import GGMLQuantizationType, Keys
 from gguf.gguf_writer import GGUFValue, GGUFValueType
-from peft import PeftModel
-from peft.tuners.lora import LoraLayer
 
 from convert.adapter import AdapterFolder
 from convert.architectures import Layout
 from convert.checkpoint import checkpoint_of
 from convert.errors import ConversionError
+from convert.header import Metadata
 from convert.model_gguf import FLOAT_TYPES, Planned, stored_type, write
-from convert.vocabulary import Metadata
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 TYPES = ("F32", "F16", "Q8_0")
 
@@ -59,6 +61,8 @@ def write_lora(
 
 def plan(model: PeftModel, layout: Layout, alpha: float, wanted: GGMLQuantizationType) -> list[Planned]:
     """The tensors of an adapter's file. Raises `ConversionError` where all of them are zero."""
+    from peft.tuners.lora import LoraLayer
+
     planned: list[Planned] = []
     changes = False
     for module_name, module in model.get_base_model().named_modules():

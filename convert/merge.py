@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import torch
-from peft import PeftModel
-from transformers import PreTrainedModel
 
 from convert.errors import ConversionError
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
 def merge(model: PeftModel) -> PreTrainedModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -18,7 +18,7 @@ from convert import vocabulary
 from convert.architectures import Layout, add_hyperparameters
 from convert.checkpoint import Checkpoint, Tensor
 from convert.errors import ConversionError
-from convert.vocabulary import Metadata
+from convert.header import Metadata
 
 FLOAT_TYPES = {
     "F32": (GGMLQuantizationType.F32, LlamaFileType.ALL_F32),
@@ -28,7 +28,8 @@ FLOAT_TYPES = {
 }
 """What can be written without llama.cpp: the type of the matrices, and the file's."""
 
-_F16_MAX = 65504.0
+
+_CHUNK = 8_000_000  # values that are converted at once
 
 
 @dataclass(frozen=True)
@@ -108,21 +109,25 @@ def write(path: Path, writer: gguf.GGUFWriter, tensors: Iterable[Planned], advan
     try:
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
+        file = writer.fout[0]
         for tensor in tensors:
-            writer.write_tensor_data(_bytes(tensor))
+            writer.write_padding(file, file.tell())
+            for part in _stored(tensor):
+                part.tofile(file)
+            writer.write_padding(file, tensor.bytes)
             advance()
     finally:
         writer.close()
 
 
-def _bytes(tensor: Planned) -> NDArray[Any]:
-    values = tensor.load().detach()
-    if not torch.isfinite(values).all():
-        raise ConversionError(f"the tensor {tensor.name} holds values that are no numbers (NaN or infinity)")
-    if tensor.type is GGMLQuantizationType.F16 and values.dtype is not torch.float16:
-        largest = values.abs().max().item() if values.numel() else 0.0
-        if largest > _F16_MAX:
-            raise ConversionError(f"the tensor {tensor.name} holds {largest:g}, more than F16 can: choose BF16 or F32")
-    array = (values if values.dtype is torch.float16 else values.float()).contiguous().numpy()
-    stored: NDArray[Any] = gguf.quants.quantize(array, tensor.type)
-    return stored
+def _stored(tensor: Planned) -> Iterator[NDArray[Any]]:
+    """The tensor's bytes, some rows at a time: a wide matrix and its copies in several types would fill the memory."""
+    values = tensor.load()
+    for rows in values.split(max(1, _CHUNK // max(1, prod(values.shape[1:])))):
+        array = (rows if rows.dtype is torch.float16 else rows.float()).contiguous().numpy()
+        stored: NDArray[Any] = gguf.quants.quantize(array, tensor.type)
+        if not np.isfinite(stored if tensor.type is GGMLQuantizationType.F16 else array).all():
+            if np.isfinite(array).all():
+                raise ConversionError(f"the tensor {tensor.name} holds values too large for F16: take BF16 or F32")
+            raise ConversionError(f"the tensor {tensor.name} holds values that are no numbers (NaN or infinity)")
+        yield stored

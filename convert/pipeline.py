@@ -6,16 +6,16 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from peft import PeftModel
-from transformers import PreTrainedModel
 
 from convert import card, quantize, verify, vocabulary
 from convert.adapter import attach
 from convert.checkpoint import Checkpoint, checkpoint_of, open_checkpoint
 from convert.errors import ConversionError, NotProven
 from convert.external import convert_with, find_converter
+from convert.header import Metadata, read_header
 from convert.imatrix import ImportanceMatrix, collect, read_imatrix, write_imatrix
 from convert.logits import Logits, file_logits, torch_logits
 from convert.lora_gguf import write_lora
@@ -25,8 +25,11 @@ from convert.proof import Check, Proof
 from convert.request import Options, Source, open_source
 from convert.samples import Sample, samples_for
 from convert.staging import need_room, staged
-from convert.vocabulary import Metadata
 from sgft_edge.progress import progress
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 _TYPE_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 _LOGIT_SAMPLES = 4  # texts whose logits are compared with torch's: all positions of all tokens, so a few are many
@@ -77,6 +80,7 @@ class _Export:
         if self.converter is None:
             self.tokenizer = source.base.tokenizer(checkpoint.config, options.pre)
             source.check_tokenizer(self.tokenizer, checkpoint.config)
+            vocabulary.check_template(self.tokenizer)
         need_room(folder, _bytes_needed(checkpoint, self.kind, options))
         imatrix = options.imatrix.name if options.imatrix and options.wants_model and options.quantizes else None
         self.origin = card.origin_of(
@@ -192,12 +196,12 @@ class _Export:
         """Write every wanted type; returns those that are not the unquantized file itself."""
         matrix = self._matrix(unquantized) if self.options.quantizes else None
         made: list[tuple[str, Path]] = []
-        total = len(quantize.tensor_names(unquantized))
+        total = len(read_header(unquantized).tensors)
         for name in dict.fromkeys(quantize.check_type(name) for name in self.options.quants):
             path = self.folder / f"{self.source.name}-{name}.gguf"
             self.files[path.name] = "model"
             if name == self.kind and not self.options.overrides:
-                shutil.copyfile(unquantized, path)
+                _link(unquantized, path)
                 continue
             with progress(f"{name} tensors", total) as advance:
                 quantize.quantize(unquantized, path, name, matrix, self.options.overrides, advance=advance)
@@ -225,6 +229,14 @@ class _Export:
             results, perplexity, positions = verify.compare_quantized(unquantized, quantized, samples, advance)
         self.checks += [verify.check_quantized(result, self.options.limits) for result in results]
         return Proof(tuple(self.checks), tuple(results), perplexity, positions)
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under another name; a copy where the file system has no links."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _bytes_needed(checkpoint: Checkpoint, kind: str, options: Options) -> int:

@@ -17,6 +17,7 @@ import llama_cpp.llama_cpp as c
 import numpy as np
 
 from convert.errors import ConversionError
+from convert.header import read_header
 from convert.imatrix import ImportanceMatrix
 from sgft_edge.binding import log_lines
 from sgft_edge.device import physical_cores
@@ -120,12 +121,11 @@ def _imatrix_data(means: Mapping[str, np.ndarray]) -> ctypes.Array[Any]:
 
 def contents(path: Path) -> Contents:
     """Count what a GGUF file holds."""
-    tensors = gguf.GGUFReader(path).tensors
-    weights = sum(int(tensor.n_elements) for tensor in tensors)
+    tensors = read_header(path).tensors
     return Contents(
         path.stat().st_size,
-        dict(Counter(tensor.tensor_type.name for tensor in tensors).most_common()),
-        8 * sum(int(tensor.n_bytes) for tensor in tensors) / weights,
+        dict(Counter(tensor.type.name for tensor in tensors).most_common()),
+        8 * sum(tensor.bytes for tensor in tensors) / sum(tensor.weights for tensor in tensors),
     )
 
 
@@ -133,11 +133,6 @@ def bits_at_most(type_name: str) -> int:
     """An upper bound for the bits a weight takes in a file type, by the digits in its name."""
     digits = re.search(r"\d+", type_name)
     return min(int(digits[0]) + 4, 32) if digits else 32
-
-
-def tensor_names(path: Path) -> list[str]:
-    """The names of a GGUF file's tensors."""
-    return [tensor.name for tensor in gguf.GGUFReader(path).tensors]
 
 
 def describe_types(found: Mapping[str, int]) -> str:

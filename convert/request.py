@@ -14,9 +14,9 @@ from convert.adapter import CONFIG, AdapterFolder, read_adapter
 from convert.base import Base, find_base
 from convert.card import slug
 from convert.errors import BaseMismatch, Unsupported
+from convert.header import Metadata
 from convert.model_gguf import FLOAT_TYPES
 from convert.proof import Limits
-from convert.vocabulary import Metadata
 from sgft_edge.errors import InputError
 
 FORMATS = ("merged", "adapter", "both")
@@ -64,6 +64,8 @@ class Options:
                 raise InputError(f"{name}: expected at least 1, found {value}")
         for quant in self.quants:
             quantize.check_type(quant)
+        if self.converter is not None and self.collects_imatrix:
+            raise InputError("--imatrix: with --converter expected 'none' or a finished matrix (.gguf)")
 
     @property
     def wants_model(self) -> bool:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch.nn.functional import kl_div, nll_loss
 
 from convert.base import Base
 from convert.logits import GgufModel, Logits
@@ -177,16 +179,15 @@ def compare_quantized(
         sums = np.zeros((len(files), 3))
         own, positions = 0.0, 0
         for sample in samples:
-            targets = np.array(sample.tokens[sample.start :])
-            expected = _log_softmax(truth.logits(sample.tokens[:-1], sample.start - 1))
-            rows = np.arange(len(targets))
-            own -= expected[rows, targets].sum()
+            targets = torch.tensor(sample.tokens[sample.start :])
+            expected = _log_probabilities(truth, sample)
+            own += float(nll_loss(expected, targets, reduction="sum"))
             positions += len(targets)
             for i, model in enumerate(opened):
-                found = _log_softmax(model.logits(sample.tokens[:-1], sample.start - 1))
-                divergence = (np.exp(expected) * (expected - found)).sum()
-                agreed = (expected.argmax(-1) == found.argmax(-1)).sum()
-                sums[i] += divergence, agreed, -found[rows, targets].sum()
+                found = _log_probabilities(model, sample)
+                divergence = float(kl_div(found, expected, reduction="sum", log_target=True))
+                agreed = int((expected.argmax(-1) == found.argmax(-1)).sum())
+                sums[i] += divergence, agreed, float(nll_loss(found, targets, reduction="sum"))
             advance()
         prompt = samples[0].tokens[: samples[0].start]
         results = [
@@ -223,7 +224,7 @@ def check_quantized(result: Quantized, limits: Limits) -> Check:
     return Check(f"{result.type} against the unquantized", passed, found, expected)
 
 
-def _log_softmax(logits: Logits) -> Logits:
-    shifted = logits - logits.max(-1, keepdims=True)
-    out: Logits = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return out
+def _log_probabilities(model: GgufModel, sample: Sample) -> torch.Tensor:
+    """Of every token at each position of what is to be written, shape (positions, n_vocab)."""
+    logits = torch.from_numpy(model.logits(sample.tokens[:-1], sample.start - 1))
+    return logits.log_softmax(-1)

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import gguf
-from gguf.gguf_writer import GGUFValue
 
 from convert.errors import ConversionError, Unsupported
-
-Metadata = dict[str, GGUFValue]
-"""Metadata by key, with the types that they are written in."""
+from convert.header import Metadata, read_header
+from sgft_edge.templates import ChatTemplate
 
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}|"
@@ -25,7 +23,7 @@ _TEKKEN = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|"
     r"\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-_PRE_TOKENIZERS = {
+PRE_TOKENIZERS = {
     ("words",): "gpt-2",
     ("digits", "words"): "smollm",
     (_SPLIT.format(digits=r"\p{N}"),): "qwen2",
@@ -51,22 +49,13 @@ def load_tokenizer(folder: Path) -> Any:
 
 def from_gguf(path: Path) -> Metadata:
     """The tokenizer of a GGUF file, chat template included, verbatim."""
-    return _fields(path, "tokenizer.")
+    return read_header(path).starting_with("tokenizer.")
 
 
 def hyperparameters_from_gguf(path: Path) -> Metadata:
     """The hyperparameters of a GGUF file, verbatim."""
-    reader = gguf.GGUFReader(path)
-    architecture = reader.fields["general.architecture"].contents()
-    return _fields(path, f"{architecture}.")
-
-
-def _fields(path: Path, prefix: str) -> Metadata:
-    return {
-        key: GGUFValue(field.contents(), field.types[0], field.types[-1] if len(field.types) > 1 else None)
-        for key, field in gguf.GGUFReader(path).fields.items()
-        if key.startswith(prefix)
-    }
+    header = read_header(path)
+    return header.starting_with(f"{header.value('general.architecture')}.")
 
 
 def digest(vocabulary: Metadata) -> str:
@@ -74,6 +63,18 @@ def digest(vocabulary: Metadata) -> str:
     keys = ("tokenizer.ggml.tokens", "tokenizer.ggml.merges")
     parts = [[str(item) for item in vocabulary[key].value] if key in vocabulary else None for key in keys]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def check_template(vocabulary: Metadata) -> None:
+    """Raise `TemplateError` for a chat template that the runtime cannot render."""
+    tokens = vocabulary["tokenizer.ggml.tokens"].value
+
+    def text(name: str) -> str:
+        found = vocabulary.get(f"tokenizer.ggml.{name}_token_id")
+        return str(tokens[found.value]) if found is not None else ""
+
+    source = vocabulary.get("tokenizer.chat_template")
+    ChatTemplate.for_model(source.value if source else None, text("bos"), text("eos"), "<|im_start|>" in tokens)
 
 
 def size(vocabulary: Metadata) -> int:
@@ -155,12 +156,12 @@ def _pre_tokenizer(folder: Path, tokenizer: dict[str, Any]) -> str:
                 steps.append(pattern)
             case _:
                 steps.append(str(step.get("type")))
-    if tuple(steps) not in _PRE_TOKENIZERS:
+    if tuple(steps) not in PRE_TOKENIZERS:
         raise Unsupported(
             f"{folder}/tokenizer.json: its pre-tokenizer ({'; '.join(steps)}) is not one of "
-            f"{', '.join(_PRE_TOKENIZERS.values())}: name llama.cpp's own with --pre"
+            f"{', '.join(PRE_TOKENIZERS.values())}: name llama.cpp's own with --pre"
         )
-    return _PRE_TOKENIZERS[tuple(steps)]
+    return PRE_TOKENIZERS[tuple(steps)]
 
 
 def _add_sentencepiece(writer: gguf.GGUFWriter, folder: Path, size: int, settings: dict[str, Any]) -> None:

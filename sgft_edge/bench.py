@@ -97,7 +97,7 @@ def compare(
     for name, (value, least) in {**limits, "threads": (threads, 1)}.items():
         if value < least:
             raise InputError(f"{name}: expected at least {least}, found {value}")
-    prompt, context = _counting(model, prompt_tokens, context)
+    prompt, context = counting_prompt(model, prompt_tokens, context)
     if prompt_tokens + decode_tokens >= context:  # `Llama` keeps one token free
         raise ContextOverflow(prompt_tokens + decode_tokens + 1, context)
     measurements = []
@@ -124,7 +124,7 @@ def compare(
     )
 
 
-def _counting(path: Path, tokens: int, context: int) -> tuple[tuple[int, ...], int]:
+def counting_prompt(path: Path, tokens: int, context: int) -> tuple[tuple[int, ...], int]:
     """A prompt of that many tokens, and the context as far as the model was trained for it."""
     from sgft_edge.binding import Model
 

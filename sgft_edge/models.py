@@ -84,17 +84,27 @@ def verify(names: tuple[str, ...]) -> None:
         raise ModelError(f"not as expected: {', '.join(damaged)}; `sgft-edge models pull NAME` fetches a file anew")
 
 
-@command.command()
-@click.argument("name")
-@click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@command.command(options_metavar="[OPTIONS]")
+@click.argument("names_and_path", nargs=-1, required=True, metavar="NAME FILE | FOLDER")
 @click.option("--role", type=click.Choice(["model", "adapter"]), default="model", show_default=True)
 @click.option("--licence", default="NOASSERTION", show_default=True, help="SPDX identifier.")
 @click.option("--base", metavar="NAME", help="The model that an adapter belongs to.")
 @click.option("--force", is_flag=True, help="Replace an existing name.")
-def add(name: str, path: Path, role: str, licence: str, base: str | None, force: bool) -> None:
-    """Give a GGUF file on this machine a name; the file stays where it is."""
-    entry = store.add(name, path, role=role, licence=licence, base=base, force=force)
-    click.echo(f"{entry.name}: {store.locate(entry)}")
+def add(names_and_path: tuple[str, ...], role: str, licence: str, base: str | None, force: bool) -> None:
+    """Give a GGUF file a name, or take the names in an export's FOLDER; the files stay where they are."""
+    match names_and_path:
+        case (folder,):
+            if not Path(folder).is_dir():
+                raise click.UsageError(f"expected NAME and FILE, or an export's folder, found {folder!r} alone")
+            entries = store.add_export(Path(folder), force=force)
+        case (name, file):
+            if not Path(file).is_file():
+                raise click.UsageError(f"no model file at {file}")
+            entries = [store.add(name, Path(file), role=role, licence=licence, base=base, force=force)]
+        case _:
+            raise click.UsageError(f"expected NAME and FILE, or an export's folder, found {len(names_and_path)} words")
+    for entry in entries:
+        click.echo(f"{entry.name}: {store.locate(entry)}")
 
 
 @command.command("rm")

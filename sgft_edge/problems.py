@@ -41,6 +41,20 @@ def read_problems(path: Path) -> Iterator[Problem]:
         raise InputError(f"input: cannot read {path}: {e.strerror or e}") from e
 
 
+def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line numbers (from 1) and the JSON objects there, each with a question. Raises `InputError` for any bad row."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    try:
+                        yield number, _row(line)
+                    except InputError as e:
+                        raise InputError(f"{path}: line {number}: {e}") from e
+    except OSError as e:
+        raise InputError(f"cannot read {path}: {e.strerror or e}") from e
+
+
 def _problem(number: int, line: bytes) -> Problem:
     id_ = str(number)
     try:

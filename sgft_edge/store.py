@@ -6,17 +6,18 @@ Nothing here touches the network: `sgft_edge.pull` fetches.
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sgft_edge.errors import ModelError, ModelMissing
 from sgft_edge.files import cache_folder, models_folder, write_atomically
-from sgft_edge.manifest import Entry, Manifest, package_models, put
+from sgft_edge.manifest import Entry, Manifest, package_models, put, read_entries
 
 __all__ = [
     "ModelState",
     "add",
+    "add_export",
     "check_gguf",
     "entry_for",
     "file_digest",
@@ -158,6 +159,39 @@ def add(
     )
     put(entry)
     return entry
+
+
+def add_export(folder: Path, *, force: bool = False) -> list[Entry]:
+    """Name all files of an export folder by the entries in its models.toml; the files stay where they are.
+
+    Raises ModelError where the folder has no entries, a file is not as its entry says, a base is unknown, or a name
+    is taken, unless `force`; then no entry is added.
+    """
+    found = read_entries(folder / "models.toml", own=True)
+    if not found:
+        raise ModelError(
+            f"{folder}: expected an export folder with a models.toml, found none; a single file needs a name"
+        )
+    manifest = Manifest.load()
+    entries = []
+    for entry in found.values():
+        if entry.name in manifest.entries and not force:
+            raise ModelError(f"the model {entry.name!r} exists: replace it with --force")
+        if entry.base is not None and entry.base not in manifest.entries:
+            raise ModelError(
+                f"{entry.name}: its base {entry.base!r} is not known here: name it first with "
+                f"`sgft-edge models add {entry.base} FILE`"
+            )
+        path = (folder / entry.file).expanduser().resolve()
+        check_gguf(path)
+        digest = file_digest(path, fresh=True)
+        if entry.sha256 not in (None, digest):
+            raise ModelError(f"{path}: expected sha256 {entry.sha256}, found {digest}: export it again")
+        file = f"{entry.name}.gguf"  # two exports may have files of one name
+        entries.append(replace(entry, file=file, sha256=digest, bytes=path.stat().st_size, sources=(f"file:{path}",)))
+    for entry in entries:
+        put(entry)
+    return entries
 
 
 def trusted_digest(entry: Entry) -> str | None:
