@@ -86,6 +86,8 @@ def read_adapter(path: Path) -> AdapterFolder:
         config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
         raise ConversionError(f"{path / CONFIG}: expected PEFT's configuration: {e}") from e
+    if not isinstance(config, dict):
+        raise ConversionError(f"{path / CONFIG}: expected PEFT's configuration, found {type(config).__name__}")
     if (kind := config.get("peft_type")) != "LORA":
         raise Unsupported(f"{path}: expected peft_type LORA, found {kind!r}")
     for key in _NEVER:
@@ -112,6 +114,7 @@ def attach(base: PreTrainedModel, adapter: AdapterFolder) -> PeftModel:
     _check_tied(base, adapter)
     from peft import PeftModel, get_peft_model_state_dict  # seconds, and only adapters need it
 
+    replaced = _replaced(base, adapter)
     try:
         model = PeftModel.from_pretrained(base, str(adapter.path))
     except (RuntimeError, ValueError, KeyError, TypeError) as e:
@@ -121,7 +124,20 @@ def attach(base: PreTrainedModel, adapter: AdapterFolder) -> PeftModel:
     lost = [name for name in adapter.shapes if ".lora_" in name and name not in loaded]
     if lost:
         raise BaseMismatch(f"{adapter.path}: {len(lost)} tensors found no place in {type(base).__name__}: {lost[0]}")
+    made_up = [name for name in loaded if ".lora_" in name and name not in adapter.shapes]
+    if made_up:  # PEFT would go on with random ones
+        raise BaseMismatch(f"{adapter.path}: it has no {made_up[0]}, which its configuration asks for in this base")
+    model.replaced_weights = replaced
     return model.eval()
+
+
+def _replaced(base: PreTrainedModel, adapter: AdapterFolder) -> list[str]:
+    """Weights of the base that the adapter's file holds anew, beside its matrices."""
+    own = dict(base.named_parameters())
+    with safe_open(adapter.path / WEIGHTS, framework="pt") as file:
+        names = [name for name in adapter.shapes if ".base_layer." in name]
+        values = {name.removeprefix("base_model.model.").replace(".base_layer", ""): name for name in names}
+        return [name for name, key in values.items() if name not in own or not own[name].equal(file.get_tensor(key))]
 
 
 def _check_shapes(base: PreTrainedModel, adapter: AdapterFolder) -> None:

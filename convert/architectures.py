@@ -17,6 +17,7 @@ from convert.checkpoint import Tensor
 from convert.errors import ConversionError, Unsupported
 
 _UNUSED = (".rotary_emb.inv_freq", ".attention.bias", ".attention.masked_bias")
+_GEMMA3_27B_LAYERS = 62  # by which llama.cpp knows the one that scales its attention otherwise
 _GEMMA3_PATTERN = 6  # llama.cpp takes every sixth layer of Gemma 3 for one with full attention
 
 
@@ -103,8 +104,9 @@ def add_hyperparameters(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None
     """Write what llama.cpp must know about the model. Raises `Unsupported` for what it cannot run."""
     architecture = architecture_of(config)
     rope = _rope(config)
+    _check_granted(config, architecture)
     writer.add_block_count(config["num_hidden_layers"])
-    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_context_length(_context(config, architecture))
     writer.add_embedding_length(config["hidden_size"])
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(config["num_attention_heads"])
@@ -126,31 +128,82 @@ def _add_rope_scaling(writer: gguf.GGUFWriter, rope: dict[str, Any]) -> None:
     kind = rope.get("rope_type") or "default"
     if kind in ("default", "llama3"):  # the latter is a tensor
         return
-    if kind not in ("linear", "yarn"):
-        raise Unsupported(f"expected rope_type default, linear, yarn or llama3, found {kind!r}")
     scaling = gguf.RopeScalingType.LINEAR if kind == "linear" else gguf.RopeScalingType.YARN
     writer.add_rope_scaling_type(scaling)
     writer.add_rope_scaling_factor(rope["factor"])
     if kind == "yarn":
         writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
-        for key, add in (
-            ("extrapolation_factor", writer.add_rope_scaling_yarn_ext_factor),
-            ("attention_factor", writer.add_rope_scaling_yarn_attn_factor),
-            ("beta_fast", writer.add_rope_scaling_yarn_beta_fast),
-            ("beta_slow", writer.add_rope_scaling_yarn_beta_slow),
-        ):
-            if rope.get(key) is not None:
-                add(rope[key])
+
+
+def _context(config: dict[str, Any], architecture: Architecture) -> int:
+    """As far as llama.cpp computes what transformers does: its llama has no sliding window, as Mistral 7B v0.1 has."""
+    context: int = config["max_position_embeddings"]
+    window = config.get("sliding_window") if architecture.id is gguf.MODEL_ARCH.LLAMA else None
+    return min(context, window) if window else context
+
+
+def _check_granted(config: dict[str, Any], architecture: Architecture) -> None:
+    """Raise `Unsupported` where a model does what llama.cpp does another way, whatever the file says."""
+    granted: dict[str, Any] = {}
+    if architecture.id is gguf.MODEL_ARCH.GEMMA3:
+        granted["hidden_activation"] = "gelu_pytorch_tanh"
+        granted["attn_logit_softcapping"] = None
+        granted["use_bidirectional_attention"] = False
+        largest = config["num_hidden_layers"] == _GEMMA3_27B_LAYERS
+        size = config["hidden_size"] // config["num_attention_heads"] if largest else _head_size(config)
+        granted["query_pre_attn_scalar"] = size
+    else:
+        granted["hidden_act"] = "silu"
+    if architecture.id in (gguf.MODEL_ARCH.QWEN2, gguf.MODEL_ARCH.QWEN3):
+        granted["use_sliding_window"] = False
+    if architecture.id in (gguf.MODEL_ARCH.QWEN3, gguf.MODEL_ARCH.GEMMA3):
+        granted["attention_bias"] = False
+    for key, value in granted.items():
+        if (found := config.get(key)) not in (value, None):
+            raise Unsupported(f"{key}: llama.cpp's {architecture.name} has {_worded(value)}, found {found!r}")
+    _check_rope(_rope(config), architecture)
+    local = (config.get("rope_parameters") or {}).get("sliding_attention") or {}
+    if (kind := local.get("rope_type") or "default") != "default":
+        raise Unsupported(f"rope_type of the sliding layers: llama.cpp's gemma3 scales none of them, found {kind!r}")
+
+
+def _check_rope(rope: dict[str, Any], architecture: Architecture) -> None:
+    kind = rope.get("rope_type") or "default"
+    if kind not in ("default", "linear", "yarn", "llama3"):
+        raise Unsupported(f"expected rope_type default, linear, yarn or llama3, found {kind!r}")
+    if (part := rope.get("partial_rotary_factor")) not in (None, 1.0):
+        raise Unsupported(f"partial_rotary_factor: llama.cpp's {architecture.name} turns whole heads, found {part}")
+    if kind == "llama3" and architecture.id is not gguf.MODEL_ARCH.LLAMA:
+        raise Unsupported(f"rope_type llama3: llama.cpp's {architecture.name} has none")
+    for key, value in _YARN.items() if kind == "yarn" else ():
+        if key == "attention_factor" and rope.get(key) is not None:
+            value = round(0.1 * math.log(rope["factor"]) + 1, 6)  # https://arxiv.org/abs/2309.00071, equation 22
+        if (found := rope.get(key)) is not None and (value is None or not math.isclose(found, value, rel_tol=1e-5)):
+            raise Unsupported(f"yarn's {key}: llama.cpp computes with {_worded(value)}, found {found!r}")
+
+
+_YARN: dict[str, float | None] = {
+    "beta_fast": 32,
+    "beta_slow": 1,
+    "attention_factor": None,
+    "mscale": None,
+    "mscale_all_dim": None,
+    "truncate": True,
+}
+
+
+def _worded(value: Any) -> str:
+    return "none" if value is None else repr(value)
 
 
 def _add_gemma3(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
-    if config.get("attn_logit_softcapping") is not None:
-        raise Unsupported("attn_logit_softcapping: llama.cpp's gemma3 has none")
     layers = config.get("layer_types") or []
     if any((kind == "full_attention") != ((i + 1) % _GEMMA3_PATTERN == 0) for i, kind in enumerate(layers)):
         raise Unsupported(f"layer_types: llama.cpp's gemma3 has full attention in every {_GEMMA3_PATTERN}th layer only")
     if (cap := config.get("final_logit_softcapping")) is not None:
         writer.add_final_logit_softcapping(cap)
+    if config.get("sliding_window") is None:
+        raise Unsupported("sliding_window: llama.cpp's gemma3 has one, found none")
     writer.add_sliding_window(config["sliding_window"])
     local = (config.get("rope_parameters") or {}).get("sliding_attention", {}).get("rope_theta")
     if local is not None:

@@ -14,12 +14,12 @@ import torch
 from transformers.utils import logging
 
 from convert import vocabulary
-from convert.architectures import ARCHITECTURES
+from convert.architectures import architecture_of
 from convert.checkpoint import open_checkpoint, read_config
 from convert.errors import ConversionError, Unsupported
-from convert.header import Metadata
+from convert.header import Metadata, read_header
 from sgft_edge.manifest import Manifest
-from sgft_edge.store import check_gguf, file_digest, resolve
+from sgft_edge.store import entry_for, file_digest, resolve
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,6 +38,20 @@ class Base:
     def is_gguf(self) -> bool:
         return self.path.is_file()
 
+    @property
+    def title(self) -> str:
+        """How it is called elsewhere: a known model's name, the hub's, or that of the folder or file."""
+        if self.is_gguf and (entry := entry_for(self.path)) is not None:
+            return entry.name
+        return Path(self.name).name if Path(self.name).expanduser().exists() else self.name
+
+    @property
+    def architecture(self) -> str:
+        """The name of its architecture: that of transformers' class for a folder, llama.cpp's for a GGUF file."""
+        if self.is_gguf:
+            return str(read_header(self.path).value("general.architecture"))
+        return str((read_config(self.path).get("architectures") or ["none"])[0])
+
     def load(self, dtype: torch.dtype = torch.float32, any_architecture: bool = False) -> PreTrainedModel:
         """The model in memory; a GGUF file and a 4-bit checkpoint are unpacked. Raises `ConversionError`."""
         from transformers import AutoModelForCausalLM, GgufConfig  # seconds, and a folder's tensors do without
@@ -48,7 +62,9 @@ class Base:
             options |= {"gguf_file": self.path.name, "quantization_config": GgufConfig(dequantize=True)}
         else:
             folder = self.path
-            open_checkpoint(folder)  # says in one line what transformers would say in many
+            checkpoint = open_checkpoint(folder)  # says in one line what transformers would say in many
+            if not any_architecture:
+                architecture_of(checkpoint.config)
             options["use_safetensors"] = True
         try:
             with _quiet():
@@ -58,8 +74,8 @@ class Base:
             raise ConversionError(f"{self.path}: transformers cannot load it: {reason}") from e
         if lost := sorted([*about["missing_keys"], *about["unexpected_keys"]]):
             raise ConversionError(f"{self.path}: {len(lost)} tensors are missing or not expected: {lost[0]}")
-        if not any_architecture and type(model).__name__ not in ARCHITECTURES:
-            raise Unsupported(f"{self.path}: expected one of {', '.join(ARCHITECTURES)}, found {type(model).__name__}")
+        if not any_architecture:
+            architecture_of({"architectures": [type(model).__name__]})
         return _unpacked(model, dtype).eval()
 
     def tokenizer(self, config: Mapping[str, Any], pre: str | None = None) -> Metadata:
@@ -84,7 +100,8 @@ def find_base(name: str) -> Base:
         read_config(path)
         return Base(name, path)
     if name.endswith(".gguf") or path.is_file():
-        check_gguf(path)
+        if (kind := read_header(path).value("general.type")) not in (None, "model"):
+            raise ConversionError(f"{path}: expected a model, found a GGUF file of type {kind!r}")
         return Base(name, path)
     if name in Manifest.load().entries:
         return Base(name, resolve(name))

@@ -20,7 +20,7 @@ from convert.proof import Proof
 from sgft_edge.cast import PROMPTS_KEY
 from sgft_edge.manifest import Entry, toml_text
 from sgft_edge.prompts import SYSTEM
-from sgft_edge.store import entry_for, file_digest
+from sgft_edge.store import file_digest
 
 ENTRIES = "models.toml"
 _PACKAGES = ("sgft-edge", "torch", "transformers", "peft", "safetensors", "gguf", "llama-cpp-python", "numpy")
@@ -50,10 +50,9 @@ def origin_of(
     name: str, base: Base, adapter: AdapterFolder | None, imatrix: str | None, command: str, warnings: tuple[str, ...]
 ) -> Origin:
     """Collect the facts."""
-    entry = entry_for(base.path) if base.is_gguf else None
     return Origin(
         name=name,
-        base=entry.name if entry else Path(base.name).name if base.path.exists() and "/" in base.name else base.name,
+        base=base.title,
         base_digest=base.digest(),
         adapter=adapter.path.name if adapter else None,
         adapter_digest=file_digest(adapter.path / WEIGHTS) if adapter else None,
@@ -127,7 +126,7 @@ def _entry(origin: Origin, file: str, role: str, size: int, digest: str, licence
         licence=licence,
         bytes=size,
         sha256=digest,
-        base=origin.base if role == "adapter" else None,
+        base=slug(origin.base) if role == "adapter" else None,
         architecture=architecture if role == "adapter" else None,
         prompts_digest=origin.prompts_digest if role == "adapter" else None,
     )
@@ -152,8 +151,10 @@ def _readme(origin: Origin, files: Mapping[str, str], sizes: Mapping[str, int], 
     lines += [f"Base: `{origin.base}` (sha256 `{origin.base_digest[:16]}`), licence {licence}."]
     if origin.adapter:
         lines += [f"Adapter: `{origin.adapter}` (sha256 `{(origin.adapter_digest or '')[:16]}`)."]
-    if data := origin.training.get("data"):
-        lines += [f"Trained on: `{json.dumps(data, ensure_ascii=False)}`."]
+    for key in ("data", "settings"):
+        if facts := origin.training.get(key):
+            lines += [f"Training {key}: `{json.dumps(facts, ensure_ascii=False)}`."]
+    lines += ["Made with " + ", ".join(f"{package} {version}" for package, version in origin.versions.items()) + "."]
     lines += ["", "| file | role | MB |", "|---|---|---|"]
     lines += [f"| {name} | {role} | {sizes[name] / 1e6:.1f} |" for name, role in files.items()]
     lines += ["", "## Checks", ""]

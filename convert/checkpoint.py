@@ -95,13 +95,11 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _shards(folder: Path) -> list[Path]:
+    if (whole := folder / "model.safetensors").is_file():  # which transformers takes, whatever lies beside it
+        return [whole]
     index = folder / INDEX
     if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as e:
-            raise ConversionError(f"{index}: expected a 'weight_map' of tensors to files: {e}") from e
-        shards = [folder / name for name in names]
+        shards = [folder / name for name in _indexed(index)]
         if missing := [shard.name for shard in shards if not shard.is_file()]:
             raise ConversionError(
                 f"{folder}: missing {', '.join(missing)} of {len(shards)} files that {INDEX} names: fetch them again"
@@ -118,6 +116,17 @@ def _shards(folder: Path) -> list[Path]:
         raise ConversionError(f"{folder}: expected model.safetensors, found no weights: fetch them")
     _check_complete(folder, shards)
     return shards
+
+
+def _indexed(index: Path) -> list[str]:
+    """The files that an index names."""
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        raise ConversionError(f"{index}: expected a 'weight_map' of tensors to files, found none: {e}") from e
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ConversionError(f"{index}: expected a 'weight_map' of tensors to files, found {str(names)[:60]}")
+    return sorted(names)
 
 
 def _check_complete(folder: Path, shards: list[Path]) -> None:

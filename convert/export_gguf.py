@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,17 @@ _DATA = Path(__file__).resolve().parent.parent / "train" / "data"
 _TRAIN, _DEV = _DATA / "solution_guidance.train.jsonl", _DATA / "solution_guidance.dev.jsonl"
 
 
-@click.command("export_gguf", context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+class _Command(click.Command):
+    """Keeps its arguments as they came, for the card."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["arguments"] = list(args)
+        return super().parse_args(ctx, args)
+
+
+@click.command(
+    "export_gguf", cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+)
 @click.argument("source", metavar="ADAPTER_OR_MODEL", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="A folder that is not there."
@@ -85,7 +97,10 @@ def command(source: Path, **given: Any) -> int:
         from convert.pipeline import export
     except ImportError as e:
         raise click.ClickException(f"{e}: run `pip install -e '.[convert]'` in the checkout") from e
-    result = export(_options(source, given))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of libraries, about their own future
+        logging.getLogger("gguf").setLevel(logging.ERROR)  # its guesses about tokenizers, which are proven here
+        result = export(_options(source, given))
     for warning in result.warnings:
         click.echo(f"export_gguf: warning: {warning}", err=True)
     _report(result)
@@ -125,7 +140,7 @@ def _options(source: Path, given: dict[str, Any]) -> Any:
         limits=limits,
         converter=given["converter"],
         force=given["force"],
-        command=shlex.join(["python", "convert/export_gguf.py", *sys.argv[1:]]),
+        command=shlex.join(["python", "convert/export_gguf.py", *click.get_current_context().meta["arguments"]]),
     )
 
 

@@ -12,7 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.constants import GGML_QUANT_SIZES, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType
 from gguf.gguf_writer import GGUFValue, GGUFValueType
 
 from convert.errors import ConversionError
@@ -39,11 +39,12 @@ _VERSIONS = (2, 3)
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What the header says of one tensor; `shape` is (rows, columns) or (n,)."""
+    """What the header says of one tensor: `shape` (rows, columns) or (n,), `offset` in bytes from `data_start`."""
 
     name: str
     shape: tuple[int, ...]
     type: GGMLQuantizationType
+    offset: int
 
     @property
     def weights(self) -> int:
@@ -57,10 +58,11 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """Metadata and tensors of a GGUF file."""
+    """Metadata and tensors of a GGUF file, and where in it their data start, in bytes."""
 
     metadata: Metadata
     tensors: tuple[TensorInfo, ...]
+    data_start: int
 
     def value(self, key: str) -> Any:
         """The value of a key, None where it is absent."""
@@ -77,7 +79,7 @@ def read_header(path: Path) -> Header:
     try:
         with path.open("rb") as file:
             return _header(file)
-    except (OSError, ValueError, struct.error, MemoryError, KeyError) as e:
+    except (OSError, ValueError, struct.error, MemoryError, OverflowError, KeyError) as e:
         raise ConversionError(f"{path}: expected a whole GGUF file of version 2 or 3, found a damaged one: {e}") from e
 
 
@@ -89,14 +91,16 @@ def _header(file: BinaryIO) -> Header:
     for _ in range(keys):
         key = _string(file)
         metadata[key] = _value(file, GGUFValueType(_number(file, "I")))
-    return Header(metadata, tuple(_tensor(file) for _ in range(tensors)))
+    infos = tuple(_tensor(file) for _ in range(tensors))
+    alignment = metadata["general.alignment"].value if "general.alignment" in metadata else GGUF_DEFAULT_ALIGNMENT
+    return Header(metadata, infos, -(-file.tell() // alignment) * alignment)
 
 
 def _tensor(file: BinaryIO) -> TensorInfo:
     name, dimensions = _string(file), _number(file, "I")
     shape = struct.unpack(f"<{dimensions}Q", _read(file, 8 * dimensions))
-    kind, _ = struct.unpack("<IQ", _read(file, 12))
-    return TensorInfo(name, tuple(reversed(shape)), GGMLQuantizationType(kind))
+    kind, offset = struct.unpack("<IQ", _read(file, 12))
+    return TensorInfo(name, tuple(reversed(shape)), GGMLQuantizationType(kind), offset)
 
 
 def _value(file: BinaryIO, kind: GGUFValueType) -> GGUFValue:

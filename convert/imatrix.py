@@ -118,6 +118,14 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
     for name in names:
         if arrays[name + _COUNTS].size != 1:
             raise ConversionError(f"{path}: {name} belongs to a mixture of experts, which is not supported")
+        for values in (arrays[name + _SUMS], arrays[name + _COUNTS]):
+            if not (np.isfinite(values).all() and (values >= 0).all()):
+                raise ConversionError(f"{path}: expected sums and counts of at least 0 for {name}, found others")
+    keys = ("imatrix.datasets", "imatrix.chunk_count", "imatrix.chunk_size")
+    if missing := [key for key in keys if key not in reader.fields]:
+        raise ConversionError(f"{path}: expected {missing[0]} in its metadata, found none")
+    if not names:
+        raise ConversionError(f"{path}: expected sums of squared inputs, found none")
     return ImportanceMatrix(
         {name: np.array(arrays[name + _SUMS], np.float32).reshape(-1) for name in names},
         {name: int(arrays[name + _COUNTS].reshape(-1)[0]) for name in names},

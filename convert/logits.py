@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from convert.samples import Sample
+from convert.samples import WINDOW, Sample
 from sgft_edge.binding import Adapter, Context, Model
 from sgft_edge.device import physical_cores
 
@@ -25,7 +25,7 @@ class GgufModel:
     torch. Close it after use.
     """
 
-    def __init__(self, path: Path, adapter: Path | None = None, window: int = 2048, exact: bool = False) -> None:
+    def __init__(self, path: Path, adapter: Path | None = None, window: int = WINDOW, exact: bool = False) -> None:
         self.model = Model(path)
         try:
             self._adapter = Adapter(self.model, adapter) if adapter is not None else None

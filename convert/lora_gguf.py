@@ -18,7 +18,7 @@ from gguf.gguf_writer import GGUFValue, GGUFValueType
 from convert.adapter import AdapterFolder
 from convert.architectures import Layout
 from convert.checkpoint import checkpoint_of
-from convert.errors import ConversionError
+from convert.errors import ConversionError, Unsupported
 from convert.header import Metadata
 from convert.model_gguf import FLOAT_TYPES, Planned, stored_type, write
 
@@ -41,8 +41,13 @@ def write_lora(
     Raises `Unsupported` and `ConversionError`.
     """
     adapter.check_separable()
+    if model.replaced_weights:
+        raise Unsupported(
+            f"{adapter.path}: it replaces the base's {model.replaced_weights[0]}, which has no form in an adapter's "
+            "GGUF: use --format merged"
+        )
     layout = Layout(checkpoint_of(model.get_base_model()).config)
-    alpha = float(adapter.config["lora_alpha"])
+    alpha = float(model.peft_config["default"].lora_alpha)
     tensors = plan(model, layout, alpha, FLOAT_TYPES[type_name][0])
     if not tensors:
         raise ConversionError(f"{adapter.path}: expected LoRA matrices, found none")

@@ -114,7 +114,10 @@ class _Export:
             base_file = (
                 self.work / "base.gguf"
             )  # unquantized, whatever the base was: only then is a difference an error
-            self._write(base_file, checkpoint_of(self._torch), {}, "base for comparison")
+            if self.converter is not None:
+                convert_with(self.converter, self._as_folder(self.source.base.path), base_file, self.kind, {})
+            else:
+                self._write(base_file, checkpoint_of(self._torch), {}, "base for comparison")
         peft = attach(self._torch, self.source.adapter)
         samples = self._samples(base_file) if base_file is not None else []
         few = samples[:_LOGIT_SAMPLES]
@@ -149,10 +152,11 @@ class _Export:
 
     def _write_unquantized(self, checkpoint: Checkpoint, folder: Path | None) -> Path:
         path = self.work / f"{self.source.name}-{self.kind}.gguf"
+        about = card.metadata(self.origin, self.source.base, checkpoint.parameters)
         if self.converter is not None:
-            convert_with(self.converter, self._as_folder(folder), path, self.kind)
+            facts = {key: value for key, value in about.items() if not key.startswith("general.")}
+            convert_with(self.converter, self._as_folder(folder), path, self.kind, facts)
         else:
-            about = card.metadata(self.origin, self.source.base, checkpoint.parameters)
             self._write(path, checkpoint, about, f"{self.kind} tensors")
         return path
 
@@ -213,7 +217,10 @@ class _Export:
         if source is None:
             return None
         if not self.options.collects_imatrix:
-            return read_imatrix(source)
+            matrix = read_imatrix(source)
+            if not set(matrix.sums) & {tensor.name for tensor in read_header(unquantized).tensors}:
+                raise ConversionError(f"--imatrix {source}: none of its names is one of this model's tensors")
+            return matrix
         samples = samples_for(unquantized, source, self.options.imatrix_rows)
         with progress("importance matrix", len(samples)) as advance:
             matrix = collect(self._torch, [sample.tokens for sample in samples], source.name, advance)

@@ -28,9 +28,13 @@ FILE_TYPES: dict[str, int] = {
     for name, value in vars(c).items()
     if name.startswith(("LLAMA_FTYPE_MOSTLY_", "LLAMA_FTYPE_ALL_"))
 }
-"""llama.cpp's file types by name, all that this release knows."""
+"""llama.cpp's file types by name: all that this release makes and that the gguf package can read."""
+for _name in [name for name in FILE_TYPES if hasattr(c, f"GGML_TYPE_{name}")]:
+    if _name not in gguf.GGMLQuantizationType.__members__ or _name == "NVFP4":  # which llama.cpp refuses to make
+        del FILE_TYPES[_name]
 
-TENSOR_TYPES = {kind.name: int(kind) for kind in gguf.GGMLQuantizationType}
+_NOT_FOR_WEIGHTS = ("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64")  # llama.cpp ends the process for these
+TENSOR_TYPES = {kind.name: int(kind) for kind in gguf.GGMLQuantizationType if kind.name not in _NOT_FOR_WEIGHTS}
 
 _PROGRESS = re.compile(r"^\[\s*\d+/\s*\d+\]")
 
@@ -82,6 +86,8 @@ def quantize(
 
     Raises `ConversionError` with llama.cpp's reason; a half-written target is removed.
     """
+    if overrides:
+        _check_overrides(source, type_name, overrides)
     params = c.llama_model_quantize_default_params()
     params.ftype = FILE_TYPES[type_name]
     params.nthread = physical_cores()
@@ -107,7 +113,21 @@ def quantize(
         target.unlink(missing_ok=True)
         if "requantizing" in why:
             why += "; --allow-requantize does it all the same, at a loss"
+        if "iostream error" in why:
+            why = f"cannot write {target.name}: is the disk full, or the folder not writable?"
         raise ConversionError(f"{type_name}: llama.cpp could not quantize {source.name}: {why}")
+
+
+def _check_overrides(source: Path, type_name: str, overrides: Mapping[str, int]) -> None:
+    """Raise `InputError` or `ConversionError` where llama.cpp would pass over an override and not say so."""
+    if type_name in ("F32", "F16", "BF16"):
+        raise InputError(f"--tensor-type: llama.cpp overrides types in quantized files only, found {type_name}")
+    names = [t.name for t in read_header(source).tensors if len(t.shape) > 1 and not t.name.endswith("_norm.weight")]
+    for pattern in overrides:
+        if not any(re.search(pattern, name) for name in names):
+            raise ConversionError(
+                f"--tensor-type: {pattern!r} is part of no tensor's name; they are called as {names[-1]}"
+            )
 
 
 def _imatrix_data(means: Mapping[str, np.ndarray]) -> ctypes.Array[Any]:
@@ -122,6 +142,8 @@ def _imatrix_data(means: Mapping[str, np.ndarray]) -> ctypes.Array[Any]:
 def contents(path: Path) -> Contents:
     """Count what a GGUF file holds."""
     tensors = read_header(path).tensors
+    if not tensors:
+        raise ConversionError(f"{path}: expected weights, found a GGUF file without tensors")
     return Contents(
         path.stat().st_size,
         dict(Counter(tensor.type.name for tensor in tensors).most_common()),
@@ -132,7 +154,7 @@ def contents(path: Path) -> Contents:
 def bits_at_most(type_name: str) -> int:
     """An upper bound for the bits a weight takes in a file type, by the digits in its name."""
     digits = re.search(r"\d+", type_name)
-    return min(int(digits[0]) + 4, 32) if digits else 32
+    return min(int(digits[0]) + 5, 32) if digits else 32
 
 
 def describe_types(found: Mapping[str, int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from convert import quantize, vocabulary
 from convert.adapter import CONFIG, AdapterFolder, read_adapter
+from convert.architectures import ARCHITECTURES
 from convert.base import Base, find_base
 from convert.card import slug
 from convert.errors import BaseMismatch, Unsupported
@@ -62,8 +64,15 @@ class Options:
         for name, value in (("--imatrix-rows", self.imatrix_rows), ("--verify-rows", self.verify_rows)):
             if value < 1:
                 raise InputError(f"{name}: expected at least 1, found {value}")
+        if not self.quants and self.wants_model:
+            raise InputError("--quant: expected at least one type, such as Q8_0, found none")
         for quant in self.quants:
             quantize.check_type(quant)
+        if self.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise InputError(f"--name: expected letters, digits, '.', '_' and '-', found {self.name!r}")
+        source, out = self.source.resolve(), self.out.expanduser().resolve()
+        if out == source or out in source.parents:
+            raise InputError(f"--out {self.out}: expected another folder than that of the source, {self.source}")
         if self.converter is not None and self.collects_imatrix:
             raise InputError("--imatrix: with --converter expected 'none' or a finished matrix (.gguf)")
 
@@ -148,7 +157,27 @@ def open_source(options: Options) -> Source:
     name = options.base or adapter.base
     if not name:
         raise InputError(f"{adapter.path}: it does not say what it was trained on: name the base with --base")
-    return Source(options, find_base(name), adapter)
+    base = find_base(name)
+    _check_architecture(base, adapter)
+    return Source(options, base, adapter)
+
+
+def _check_architecture(base: Base, adapter: AdapterFolder) -> None:
+    """Refuse a base of another architecture than the one of the training, as far as that is known here."""
+    recorded = adapter.record.get("base")
+    trained = recorded.get("architecture") if isinstance(recorded, dict) else None
+    if trained is None and adapter.base and Path(adapter.base).expanduser().exists():
+        trained = find_base(adapter.base).architecture
+    found = base.architecture
+    written_here = {architecture.name for architecture in ARCHITECTURES.values()}
+    if trained is not None and _family(found) in written_here - {_family(trained)}:
+        raise BaseMismatch(f"{adapter.path}: trained on {trained}, expected the same architecture, found {found}")
+
+
+def _family(architecture: str) -> str:
+    """llama.cpp's name of an architecture that transformers or llama.cpp names."""
+    known = ARCHITECTURES.get(architecture)
+    return known.name if known else architecture
 
 
 def _check_unquantized(base: Base, options: Options) -> None:

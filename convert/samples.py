@@ -11,6 +11,7 @@ from sgft_edge.errors import InputError
 from sgft_edge.problems import read_problems
 from sgft_edge.role import prompt_tokens, template_of
 
+WINDOW = 2048  # tokens of the longest sample
 TEXT_CHUNK = 512  # tokens of one sample cut from a plain text, as in llama.cpp's tools
 
 
@@ -48,11 +49,17 @@ def _from_problems(path: Path, model: Model, limit: int | None) -> list[Sample]:
     for problem in read_problems(path):
         if limit is not None and len(samples) == limit:
             break
-        question = problem.asked
-        if question.guidance is None:
+        question = problem.question
+        if question is None:
+            raise InputError(f"{path}: line {problem.number}: {problem.error}")
+        if not (question.guidance or "").strip():
             raise InputError(f"{path}: line {problem.number}: expected a guidance, found none")
-        tokens, _ = prompt_tokens(model, template, prompts.guide(question))
-        samples.append(Sample(tokens + model.tokenize(question.guidance), len(tokens)))
+        prompt, _ = prompt_tokens(model, template, prompts.guide(question))
+        tokens = prompt + model.tokenize(question.guidance or "")
+        if len(tokens) > WINDOW:
+            found = f"{len(tokens)} tokens"
+            raise InputError(f"{path}: line {problem.number}: expected at most {WINDOW} tokens, found {found}")
+        samples.append(Sample(tokens, len(prompt)))
     return samples
 
 

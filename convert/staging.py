@@ -24,12 +24,12 @@ def staged(out: Path, force: bool = False) -> Iterator[Path]:
     `ConversionError` where another run writes there or the disk refuses.
     """
     out = out.expanduser().absolute()
-    if out.exists() and not force and (out.is_file() or any(out.iterdir())):
-        raise InputError(f"--out {out}: expected a folder that is not there yet, found one: --force replaces it")
-    work, lock = out.with_name(f".{out.name}.part"), out.with_name(f".{out.name}.lock")
+    work, lock = out.with_name(f".{out.name}.part"), FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
     try:
+        if out.exists() and not force and (out.is_file() or any(out.iterdir())):
+            raise InputError(f"--out {out}: expected a folder that is not there yet, found one: --force replaces it")
         out.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock, timeout=0):
+        with _held(lock):
             _clear(work)
             work.mkdir()
             try:
@@ -37,15 +37,20 @@ def staged(out: Path, force: bool = False) -> Iterator[Path]:
                 _replace(out, work)
             finally:
                 _clear(work)
-        lock.unlink(missing_ok=True)
     except Timeout:
         raise ConversionError(f"--out {out}: another export writes there now") from None
     except OSError as e:
-        lock.unlink(missing_ok=True)
-        raise ConversionError(f"--out {out}: cannot write there: {e.strerror or e}") from e
-    except BaseException:
-        lock.unlink(missing_ok=True)
-        raise
+        raise ConversionError(f"--out {out}: cannot write there: {e.strerror or f'{e}: is the disk full?'}") from e
+
+
+@contextlib.contextmanager
+def _held(lock: FileLock) -> Iterator[None]:
+    """Hold a lock, and take its file away with it."""
+    with lock:
+        try:
+            yield
+        finally:
+            Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def need_room(folder: Path, needed: int) -> None:

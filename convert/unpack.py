@@ -56,7 +56,7 @@ def unpack(file: Path, out: Path, dtype: Any, force: bool = False) -> None:
 
 def write_tokenizer(folder: Path, metadata: Metadata) -> None:
     """Write tokenizer.json and tokenizer_config.json for a byte-level BPE, from GGUF metadata. Raises `Unsupported`."""
-    from tokenizers import AddedToken, Tokenizer, decoders, normalizers
+    from tokenizers import AddedToken, Tokenizer, decoders, normalizers, processors
     from tokenizers.models import BPE
 
     from convert.errors import Unsupported
@@ -83,13 +83,20 @@ def write_tokenizer(folder: Path, metadata: Metadata) -> None:
             if kinds[i] in (_CONTROL, _USER_DEFINED)
         ]
     )
+    adds_bos = value("tokenizer.ggml.add_bos_token")
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    if adds_bos is None:  # llama.cpp goes by the name
+        adds_bos = pre == "llama-bpe"
+    if adds_bos:
+        bos = tokens[value("tokenizer.ggml.bos_token_id")]
+        begin = processors.TemplateProcessing(f"{bos} $A", f"{bos} $A {bos}:1 $B:1", [(bos, known[bos])])
+        tokenizer.post_processor = processors.Sequence([tokenizer.post_processor, begin])
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    config: dict[str, Any] = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "clean_up_tokenization_spaces": False,
-        "add_bos_token": bool(value("tokenizer.ggml.add_bos_token")),
-    }
+    config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    for name, key in (("add_bos_token", "add_bos_token"), ("add_prefix_space", "add_space_prefix")):
+        if (setting := value(f"tokenizer.ggml.{key}")) is not None:
+            config[name] = setting
     for name, short in _SPECIAL_NAMES.items():
         if (token_id := value(f"tokenizer.ggml.{name}_token_id")) is not None:
             config[f"{short}_token"] = tokens[token_id]

@@ -18,7 +18,7 @@ from convert.logits import GgufModel, Logits
 from convert.proof import Check, Limits, Quantized
 from convert.quantize import contents, describe_types
 from convert.samples import Sample
-from convert.vocabulary import load_tokenizer
+from convert.vocabulary import SPACE, load_tokenizer
 from sgft_edge import prompts
 from sgft_edge.binding import Model
 from sgft_edge.question import Question
@@ -78,21 +78,27 @@ def relative_error(found: Logits, expected: Logits) -> float:
 
 
 def check_tokens(base: Base, gguf_file: Path) -> list[Check]:
-    """(a) The training tokenizer and the file give equal ids: hard strings, and the prompts that we send."""
+    """(a) The training tokenizer and the file have equal tokens, and give equal ids for hard strings and prompts."""
     model = Model(gguf_file)
     try:
         if base.is_gguf:
             theirs = Model(base.path)
             try:
                 strings, chats = _ids_of(theirs, template_of(theirs))
+                vocabulary = [theirs.token_text(i) for i in range(theirs.n_vocab)]
             finally:
                 theirs.close()
         else:
-            strings, chats = _ids_of_folder(base.path)
+            strings, chats, vocabulary = _ids_of_folder(base.path)
+        tokens = [model.token_text(i) for i in range(model.n_vocab)]
         ours, our_chats = _ids_of(model, template_of(model))
     finally:
         model.close()
+    wrong = [i for i, (own, token) in enumerate(zip(tokens, vocabulary, strict=False)) if token not in ("", own)]
+    equal = len(vocabulary) - len(wrong)
+    found = f"{equal} of {len(vocabulary)} equal" + (f", not token {wrong[0]}" if wrong else "")
     return [
+        Check("tokens", not wrong and len(tokens) >= len(vocabulary), found, "all equal"),
         _equal("token ids of hard strings", HARD_STRINGS, ours, strings),
         _equal("token ids of chats", [chat.messages[-1][1] for chat in _CHATS], our_chats, chats),
     ]
@@ -103,10 +109,18 @@ def _ids_of(model: Model, template: ChatTemplate) -> tuple[list[list[int]], list
     return strings, [prompt_tokens(model, template, chat)[0] for chat in _CHATS]
 
 
-def _ids_of_folder(folder: Path) -> tuple[list[list[int]], list[list[int]]]:
+def _ids_of_folder(folder: Path) -> tuple[list[list[int]], list[list[int]], list[str]]:
+    """Of hard strings and of chats; and the tokens, empty where there is none."""
     tokenizer = load_tokenizer(folder)
     strings = [tokenizer.encode(text) for text in HARD_STRINGS]
-    return strings, [_chat_ids(tokenizer, chat) for chat in _CHATS] if tokenizer.chat_template else []
+    chats = [_chat_ids(tokenizer, chat) for chat in _CHATS] if tokenizer.chat_template else []
+    ids: dict[str, int] = tokenizer.get_vocab()
+    vocabulary = [""] * (max(ids.values()) + 1)
+    for token, i in ids.items():
+        vocabulary[i] = token
+    for i, added in tokenizer.added_tokens_decoder.items():
+        vocabulary[i] = added.content.replace(SPACE, " ") if not added.special else added.content
+    return strings, chats, vocabulary
 
 
 def _chat_ids(tokenizer: Any, prompt: prompts.Prompt) -> list[int]:

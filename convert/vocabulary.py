@@ -32,7 +32,7 @@ PRE_TOKENIZERS = {
 }
 """What cuts a text before BPE, by llama.cpp's names; verification proves the choice by token ids."""
 
-_SPACE = "\u2581"  # SentencePiece's mark for a space
+SPACE = "\u2581"  # SentencePiece's mark for a space
 _UNUSED_SCORE, _ADDED_SCORE = -10000.0, -1000.0
 
 
@@ -107,8 +107,6 @@ def from_folder(folder: Path, config: Mapping[str, Any], pre: str | None = None)
             spaced = settings.get("add_prefix_space") if config.get("model_type") in ("llama", "mistral") else None
     if spaced is not None:
         writer.add_add_space_prefix(bool(spaced))
-    if config["vocab_size"] == 49152 and config.get("model_type") == "llama":
-        writer.add_add_bos_token(False)  # Granite and SmolLM: their tokenizer_config.json does not say it
     return {key: value for key, value in writer.kv_data[0].items() if key.startswith("tokenizer.")}
 
 
@@ -131,7 +129,7 @@ def _add_byte_level_bpe(
                 token = reader.decode(reader.encode(token, add_special_tokens=False))
             kind = _added_kind(token, added[i].special)
             if kind is gguf.TokenType.USER_DEFINED:
-                token = token.replace(_SPACE, " ")
+                token = token.replace(SPACE, " ")
         tokens.append(token)
         kinds.append(kind)
     writer.add_tokenizer_model("gpt2")
@@ -139,6 +137,7 @@ def _add_byte_level_bpe(
     writer.add_token_list(tokens)
     writer.add_token_types(kinds)
     gguf.SpecialVocab(folder, load_merges=True).add_to_gguf(writer, quiet=True)
+    _add_what_it_adds(writer, reader)
 
 
 def _pre_tokenizer(folder: Path, tokenizer: dict[str, Any]) -> str:
@@ -146,6 +145,8 @@ def _pre_tokenizer(folder: Path, tokenizer: dict[str, Any]) -> str:
     steps: list[str] = []
     for step in outer.get("pretokenizers", [outer]):
         match step:
+            case {"type": "ByteLevel", "add_prefix_space": True}:
+                steps.append("ByteLevel with a space before the text")
             case {"type": "ByteLevel", "use_regex": False}:
                 pass
             case {"type": "ByteLevel"}:
@@ -168,6 +169,7 @@ def _add_sentencepiece(writer: gguf.GGUFWriter, folder: Path, size: int, setting
     """A SentencePiece model (https://arxiv.org/abs/1808.06226) in its own file."""
     from sentencepiece import SentencePieceProcessor
 
+    _check_is_bpe(folder / "tokenizer.model")
     model = SentencePieceProcessor()
     model.LoadFromFile(str(folder / "tokenizer.model"))
     _check_size(folder, model.vocab_size(), size)
@@ -187,13 +189,33 @@ def _add_sentencepiece(writer: gguf.GGUFWriter, folder: Path, size: int, setting
     for token, i in _read_json(folder / "added_tokens.json", needed=False).items():
         _check_size(folder, i + 1, size)
         tokens[i], scores[i], kinds[i] = token, _ADDED_SCORE, gguf.TokenType.USER_DEFINED
-    for key, about in settings.get("added_tokens_decoder", {}).items():
+    later = _read_json(folder / "tokenizer.json", needed=False).get("added_tokens", [])  # added by a fine-tuning
+    added = {str(about["id"]): about for about in later if about["id"] >= model.vocab_size()}
+    for key, about in (added | settings.get("added_tokens_decoder", {})).items():
         i, token = int(key), str(about["content"])
         _check_size(folder, i + 1, size)
         kinds[i] = _added_kind(token, bool(about.get("special")))
-        tokens[i] = token if kinds[i] is gguf.TokenType.CONTROL else token.replace(_SPACE, " ")
+        tokens[i] = token if kinds[i] is gguf.TokenType.CONTROL else token.replace(SPACE, " ")
         scores[i] = _ADDED_SCORE
     _add_scored(writer, folder, tokens, scores, kinds)
+
+
+def _check_is_bpe(path: Path) -> None:
+    """Refuse a unigram model, which takes the likeliest pieces of all; llama.cpp joins pieces as BPE does."""
+    from google.protobuf.message import DecodeError
+    from sentencepiece import sentencepiece_model_pb2 as form
+
+    model = form.ModelProto()
+    try:
+        model.ParseFromString(path.read_bytes())
+    except (OSError, DecodeError) as e:
+        raise ConversionError(f"{path}: expected a SentencePiece model, found a damaged file: {e}") from e
+    if not model.pieces:
+        raise ConversionError(f"{path}: expected a SentencePiece model, found one without pieces")
+    kind = model.trainer_spec.model_type
+    if kind != form.TrainerSpec.BPE:
+        found = form.TrainerSpec.ModelType.Name(kind)
+        raise Unsupported(f"{path}: expected a BPE model, found {found}")
 
 
 def _add_sentencepiece_bpe(writer: gguf.GGUFWriter, folder: Path, size: int, tokenizer: dict[str, Any]) -> None:
@@ -229,10 +251,24 @@ def _add_scored(
 ) -> None:
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
-    writer.add_token_list([token.encode() for token in tokens])
+    writer.add_token_list(tokens)
     writer.add_token_scores(scores)
     writer.add_token_types(kinds)
     gguf.SpecialVocab(folder, n_vocab=len(tokens)).add_to_gguf(writer, quiet=True)
+    if (folder / "tokenizer.json").is_file():
+        _add_what_it_adds(writer, load_tokenizer(folder))
+
+
+def _add_what_it_adds(writer: gguf.GGUFWriter, tokenizer: Any) -> None:
+    """Whether BOS and EOS are put around a text: as the tokenizer does it, whatever its several settings say."""
+    ids = tokenizer.encode("1")
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    adds_bos, adds_eos = bos is not None and ids[0] == bos, eos is not None and len(ids) > 1 and ids[-1] == eos
+    known = writer.kv_data[0]
+    byte_level = known["tokenizer.ggml.model"].value == "gpt2"
+    for key, adds in (("add_bos_token", adds_bos), ("add_eos_token", adds_eos)):
+        if adds or byte_level or f"tokenizer.ggml.{key}" in known:
+            known[f"tokenizer.ggml.{key}"] = gguf.gguf_writer.GGUFValue(adds, gguf.GGUFValueType.BOOL, None)
 
 
 def _puts_space_first(tokenizer: dict[str, Any]) -> bool:
@@ -240,7 +276,7 @@ def _puts_space_first(tokenizer: dict[str, Any]) -> bool:
     steps = [tokenizer.get("normalizer") or {}, tokenizer.get("pre_tokenizer") or {}]
     steps += [part for step in steps for part in [*step.get("normalizers", []), *step.get("pretokenizers", [])]]
     return any(
-        (step.get("type") == "Prepend" and step.get("prepend") == _SPACE)
+        (step.get("type") == "Prepend" and step.get("prepend") == SPACE)
         or (step.get("type") == "Metaspace" and step.get("prepend_scheme", "always") != "never")
         for step in steps
     )

@@ -221,8 +221,18 @@ class Model:
         return text.decode("utf-8", "replace") if text else ""
 
     @property
+    def end_of_turn(self) -> int:
+        """The token that ends a turn, or the text where the vocabulary has no turns."""
+        eot = int(c.llama_vocab_eot(self.vocab))
+        return eot if eot >= 0 else int(c.llama_vocab_eos(self.vocab))
+
+    @property
     def eos_text(self) -> str:
         return self.token_text(c.llama_vocab_eos(self.vocab))
+
+    def is_control(self, token: int) -> bool:
+        """Whether a token is one of the vocabulary's special ones."""
+        return bool(c.llama_vocab_is_control(self.vocab, token))
 
     def ends_generation(self, token: int) -> bool:
         if token not in self._eog:

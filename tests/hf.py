@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gguf import GGUFValueType
 from peft import LoraConfig, get_peft_model
 from tiny import (
     CHAT_TEMPLATE,
@@ -23,9 +24,10 @@ from tiny import (
     HIDDEN,
     KV_HEADS,
     LAYERS,
+    Entry,
     Tokenizer,
 )
-from tokenizers import AddedToken, Regex, decoders, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, decoders, normalizers, processors
 from tokenizers import Tokenizer as BpeTokenizer
 from tokenizers.models import BPE
 from transformers import (
@@ -39,10 +41,8 @@ from transformers import (
     Qwen3Config,
 )
 
-_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+from convert.unpack import write_tokenizer
+
 _CONFIGS: Mapping[str, type[PretrainedConfig]] = {
     "llama": LlamaConfig,
     "mistral": MistralConfig,
@@ -55,54 +55,8 @@ SPACE = "\u2581"
 
 
 def bpe_files(folder: Path, vocab: Tokenizer) -> None:
-    """Write tokenizer.json and tokenizer_config.json for a byte-level BPE in GGUF's form, as its makers would.
-
-    The pre-tokenizer is that which GGUF names: gpt-2, smollm, qwen2 or llama-bpe.
-    """
-    tokens: list[str] = vocab["tokenizer.ggml.tokens"].value
-    kinds: list[int] = vocab["tokenizer.ggml.token_type"].value
-    merges = [tuple(merge.split(" ")) for merge in vocab["tokenizer.ggml.merges"].value]
-    normal = {token: i for i, (token, kind) in enumerate(zip(tokens, kinds, strict=True)) if kind == 1}
-    added = [(i, token, kind) for i, (token, kind) in enumerate(zip(tokens, kinds, strict=True)) if kind in (3, 4)]
-    pre = vocab["tokenizer.ggml.pre"].value
-    every = {**normal, **{token: i for i, token, _ in added}}
-    tokenizer = BpeTokenizer(BPE(every, merges, ignore_merges=pre == "llama-bpe"))
-    tokenizer.pre_tokenizer = _pre_tokenizer(pre)
-    tokenizer.decoder = decoders.ByteLevel()
-    if pre == "qwen2":
-        tokenizer.normalizer = normalizers.NFC()
-    tokenizer.add_tokens([AddedToken(t, special=kind == 3, normalized=False) for _, t, kind in added])
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    config: dict[str, Any] = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "clean_up_tokenization_spaces": False,
-        "add_bos_token": vocab["tokenizer.ggml.add_bos_token"].value
-        if "tokenizer.ggml.add_bos_token" in vocab
-        else False,
-    }
-    for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
-        if (entry := vocab.get(f"tokenizer.ggml.{key}_token_id")) is not None:
-            config[f"{name}_token"] = tokens[entry.value]
-    template = vocab.get("tokenizer.chat_template")
-    config["chat_template"] = template.value if template else CHAT_TEMPLATE
-    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
-
-
-def _pre_tokenizer(name: str) -> pre_tokenizers.PreTokenizer:
-    if name == "gpt-2":
-        return pre_tokenizers.ByteLevel(add_prefix_space=False)
-    if name == "smollm":
-        return pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        )
-    pattern = _SPLIT.format(digits=r"\p{N}" if name == "qwen2" else r"\p{N}{1,3}")
-    return pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(pattern), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    """Write tokenizer.json and tokenizer_config.json for a byte-level BPE in GGUF's form, with a chat template."""
+    write_tokenizer(folder, {"tokenizer.chat_template": Entry(CHAT_TEMPLATE, GGUFValueType.STRING), **vocab})
 
 
 def sentencepiece_files(folder: Path, spaced: bool = True, size: int = 400, fast_only: bool = False) -> int:

@@ -1,0 +1,91 @@
+"""What a training leaves: an adapter's folder with its record, metrics, loss curves, and a model card."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convert import vocabulary
+from convert.adapter import RECORD
+from convert.base import Base
+from sgft_edge import prompts
+from sgft_edge.files import write_atomically
+from sgft_edge.store import entry_for, file_digest
+from train.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from convert.header import Metadata
+
+_PACKAGES = ("torch", "transformers", "peft", "safetensors", "llama-cpp-python")
+METRICS = "metrics.jsonl"
+
+
+def record_of(base: Base, tokenizer: Metadata, settings: TrainSettings, rows: Mapping[str, int]) -> dict[str, Any]:
+    """The facts of a training, without its results."""
+    data = Path(settings.data)
+    return {
+        "base": {
+            "name": entry.name if base.is_gguf and (entry := entry_for(base.path)) else base.name,
+            "architecture": base.architecture,
+            "kind": "gguf, dequantized" if base.is_gguf else "safetensors",
+            "digest": base.digest(),
+            "tokenizer_digest": vocabulary.digest(tokenizer),
+        },
+        "data": {"file": data.name, "sha256": file_digest(data), **rows},
+        "prompts_digest": prompts.guide_digest(),
+        "settings": {
+            key: value
+            for key, value in dataclasses.asdict(settings).items()
+            if key not in ("base", "out", "data", "dev")
+        },
+        "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
+    }
+
+
+def save_adapter(
+    folder: Path, model: PeftModel, record: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], mark: Sequence[int]
+) -> None:
+    """Write the adapter as PEFT does, its record, curves and card."""
+    config = model.peft_config["default"]
+    config.base_model_name_or_path = record["base"]["name"]
+    config.alora_invocation_tokens = list(mark) or None
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    write_atomically(
+        folder / RECORD, json.dumps({**record, "metrics": metrics[-1] if metrics else {}}, indent=1) + "\n"
+    )
+    draw_curves(folder / "loss.png", metrics)
+    (folder / "README.md").write_text(_card(record, metrics), encoding="utf-8")
+
+
+def draw_curves(path: Path, metrics: Sequence[Mapping[str, Any]]) -> None:
+    """Training and dev loss over the steps, as a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for key, label in (("loss", "training"), ("dev_loss", "dev")):
+        points = [(row["step"], row[key]) for row in metrics if row.get(key) is not None]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=label, marker="o" if key == "dev_loss" else None, linewidth=1)
+    axes.set(xlabel="step", ylabel="loss, nats a token")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def _card(record: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> str:
+    settings, base, data = record["settings"], record["base"], record["data"]
+    last = metrics[-1] if metrics else {}
+    return f"""# A {settings["role"]} adapter for {base["name"]}
+
+A {settings["method"]} of rank {settings["rank"]}, trained by Solution-Guidance Fine-Tuning
+(https://arxiv.org/abs/2412.09906) on {data["rows"]} rows of `{data["file"]}` for {settings["epochs"]:g} epochs.
+Base: `{base["name"]}` ({base["kind"]}, sha256 `{base["digest"][:16]}`). Prompts: `{record["prompts_digest"][:16]}`.
+Dev loss at the end: {last.get("dev_loss")}. All settings and versions: `{RECORD}`; all figures: `{METRICS}`.
+"""

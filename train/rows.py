@@ -1,0 +1,102 @@
+"""Rows of solution guidance data as token ids: the runtime's own prompts, forced texts and tokens, and where to learn.
+
+    guide      the prompt that asks for a plan                 ► the guidance, end of turn
+    answerer   the prompt of strategy `exact`, step by step    ► each step's expression
+    solver     the same text                                   ► each step's words, and its expression
+
+What the runtime writes itself (values, "Expression:") is read and never learned, and every piece is tokenized apart, as
+the runtime does, so that a model is trained on the very ids that it will see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sgft_edge import prompts
+from sgft_edge.arithmetic import evaluate, format_value
+from sgft_edge.binding import Model
+from sgft_edge.errors import InputError
+from sgft_edge.guidance import parse
+from sgft_edge.role import prompt_tokens, template_of
+from train.check_sg import Row
+
+ROLES = ("guide", "answerer", "solver")
+
+
+@dataclass(frozen=True)
+class Example:
+    """Token ids of one row. `prompt` is read; of `completion`, those with `learned` are trained on.
+
+    The first `fixed` tokens of the prompt are the same in all rows.
+    """
+
+    id: str
+    prompt: tuple[int, ...]
+    fixed: int
+    completion: tuple[int, ...]
+    learned: tuple[bool, ...]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.completion)
+
+
+class Writer:
+    """Turns rows into examples for one model's vocabulary and chat template."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._template = template_of(model)
+        self._end = model.end_of_turn
+
+    def examples(self, rows: list[Row], role: str) -> list[Example]:
+        """Examples of all rows that have what the role needs: expressions, for all but the guide."""
+        if role not in ROLES:
+            raise InputError(f"role: expected one of {', '.join(ROLES)}, found {role!r}")
+        if role == "guide":
+            return [self._guide(row) for row in rows]
+        return [self._execution(row, role == "solver") for row in rows if row.expressions is not None]
+
+    def _guide(self, row: Row) -> Example:
+        prompt, fixed = prompt_tokens(self._model, self._template, prompts.guide(row.question))
+        completion = (*self._model.tokenize(row.guidance), self._end)
+        return Example(row.id, tuple(prompt), fixed, completion, (True,) * len(completion))
+
+    def _execution(self, row: Row, learn_steps: bool) -> Example:
+        prompt, fixed = prompt_tokens(self._model, self._template, prompts.execute(row.question))
+        completion: list[int] = []
+        learned: list[bool] = []
+        for text, learn in _pieces(row, learn_steps):
+            tokens = self._model.tokenize(text)
+            completion += tokens
+            learned += [learn] * len(tokens)
+        return Example(row.id, tuple(prompt), fixed, tuple(completion), tuple(learned))
+
+
+def _pieces(row: Row, learn_steps: bool) -> Iterator[tuple[str, bool]]:
+    """The text after the prompt as `sgft_edge.exact` writes it, in the pieces that are tokenized apart.
+
+    A line's end belongs to the words before it, since it is the guide that ends a line; where the words are not
+    learned, its place changes nothing.
+    """
+    assert row.expressions is not None
+    steps = parse(row.guidance).steps
+    for number, (step, expression) in enumerate(zip(steps, row.expressions, strict=True), start=1):
+        if number > 1:
+            yield "\n", False
+            yield f"{number}.", learn_steps
+        else:
+            yield "1.", False
+        yield f" {step}", learn_steps
+        yield from _expression(expression, learn_steps)
+    yield "\n", False
+    yield prompts.ANSWER, learn_steps
+
+
+def _expression(expression: str | None, learn_end: bool) -> Iterator[tuple[str, bool]]:
+    newline, rest = prompts.EXPRESSION[0], prompts.EXPRESSION[1:]
+    yield newline, learn_end
+    yield rest, False
+    yield f"{expression or prompts.NOTHING}{prompts.EQUALS}", True
+    if expression is not None:
+        yield f" {format_value(evaluate(expression))}", False

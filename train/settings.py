@@ -1,0 +1,105 @@
+"""The settings of a training: a TOML file, each key of which a flag overrides."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sgft_edge.errors import InputError
+from train.rows import ROLES
+
+METHODS = ("lora", "alora")
+DTYPES = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """What is trained on what, and how. Raises `InputError` for a value that cannot be used.
+
+    `base` is a folder, a GGUF file, a known model's name, or OWNER/NAME on the hub; `data` and `dev` are files of
+    solution guidance. `rows` limits the data (0: all). `layers` is how many of the upper blocks are adapted (0: all).
+    `batch` counts rows, `accumulate` batches to one step of the optimizer, `warmup` is a share of all steps,
+    `dropout` the LoRA's. `dtype` is that of the base's arithmetic: auto is bfloat16 on a GPU, float32 elsewhere.
+    `validate` is how many dev rows' guidances are written and checked after each epoch.
+    """
+
+    base: str
+    out: str
+    role: str = "guide"
+    data: str = "train/data/solution_guidance.train.jsonl"
+    dev: str = "train/data/solution_guidance.dev.jsonl"
+    rows: int = 0
+    method: str = "lora"
+    rank: int = 16
+    alpha: float = 32.0
+    rslora: bool = False
+    dora: bool = False
+    dropout: float = 0.0
+    layers: int = 0
+    rate: float = 2e-4
+    warmup: float = 0.05
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    epochs: float = 2.0
+    batch: int = 8
+    accumulate: int = 1
+    seed: int = 0
+    dtype: str = "auto"
+    context: int = 1024
+    patience: int = 2
+    validate: int = 20
+    save_minutes: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name, known in (("role", ROLES), ("method", METHODS), ("dtype", DTYPES)):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name}: expected one of {', '.join(known)}, found {getattr(self, name)!r}")
+        for name in ("rank", "batch", "accumulate", "context"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: expected at least 1, found {getattr(self, name)}")
+        for name in ("rows", "layers", "warmup", "weight_decay", "dropout", "patience", "validate"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name}: expected at least 0, found {getattr(self, name)}")
+        for name in ("rate", "epochs", "alpha", "clip", "save_minutes"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name}: expected more than 0, found {getattr(self, name)}")
+        if self.warmup >= 1 or self.dropout >= 1:
+            raise InputError(f"warmup and dropout: expected less than 1, found {self.warmup} and {self.dropout}")
+        if self.method == "alora" and self.dora:
+            raise InputError("dora: an activated LoRA has no such form: choose one")
+
+
+def read_settings(path: Path | None, overrides: Mapping[str, Any]) -> TrainSettings:
+    """The settings in a TOML file with some of them replaced. Raises `InputError` that names the key."""
+    table: dict[str, Any] = {}
+    if path is not None:
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as e:
+            raise InputError(f"--config: cannot read {path}: {e.strerror or e}") from e
+        except ValueError as e:
+            raise InputError(f"--config: {path} is not TOML: {e}") from e
+    table |= {key: value for key, value in overrides.items() if value is not None}
+    fields = {field.name: field for field in dataclasses.fields(TrainSettings)}
+    for key, value in table.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=2)
+            raise InputError(f"unknown key {key!r}" + (f": did you mean {' or '.join(near)}?" if near else ""))
+        table[key] = _typed(key, value, str(fields[key].type))
+    for key in ("base", "out"):
+        if key not in table:
+            raise InputError(f"expected {key!r}, in the config or as --{key}, found none")
+    return TrainSettings(**table)
+
+
+def _typed(key: str, value: Any, kind: str) -> Any:
+    if kind == "float" and type(value) is int:
+        return float(value)
+    if type(value).__name__ != kind:
+        raise InputError(f"{key}: expected {kind}, found {value!r}")
+    return value
