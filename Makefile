@@ -45,5 +45,5 @@ $(VENV)/runtime: pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/runtime
 	$(PIP) --upgrade "pip>=25.1"
-	$(PIP) --editable '.[convert]' --group dev
+	$(PIP) --editable '.[train]' --group dev
 	touch $@

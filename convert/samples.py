@@ -25,7 +25,7 @@ class Sample:
 
 def samples_for(gguf_file: Path, data: Path, limit: int) -> list[Sample]:
     """The first `limit` samples of a data file, by the tokenizer of a GGUF file."""
-    model = Model(gguf_file)
+    model = Model(gguf_file, vocab_only=True)
     try:
         return read_samples(data, model, limit)
     finally:

@@ -79,10 +79,10 @@ def relative_error(found: Logits, expected: Logits) -> float:
 
 def check_tokens(base: Base, gguf_file: Path) -> list[Check]:
     """(a) The training tokenizer and the file have equal tokens, and give equal ids for hard strings and prompts."""
-    model = Model(gguf_file)
+    model = Model(gguf_file, vocab_only=True)
     try:
         if base.is_gguf:
-            theirs = Model(base.path)
+            theirs = Model(base.path, vocab_only=True)
             try:
                 strings, chats = _ids_of(theirs, template_of(theirs))
                 vocabulary = [theirs.token_text(i) for i in range(theirs.n_vocab)]

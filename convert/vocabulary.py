@@ -52,6 +52,16 @@ def from_gguf(path: Path) -> Metadata:
     return read_header(path).starting_with("tokenizer.")
 
 
+def write_vocabulary(path: Path, vocabulary: Metadata) -> None:
+    """Write a GGUF file with a tokenizer and nothing else."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.kv_data[0].update(vocabulary)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
 def hyperparameters_from_gguf(path: Path) -> Metadata:
     """The hyperparameters of a GGUF file, verbatim."""
     header = read_header(path)

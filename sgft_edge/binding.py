@@ -119,15 +119,17 @@ class Model:
     """The weights and the vocabulary of one GGUF file.
 
     `gpu_layers` is the number of layers to offload, -1 for all, onto `devices`
-    (ggml's handles). Raises `ModelError` for a file that llama.cpp cannot load or
+    (ggml's handles). With `vocab_only` nothing but the vocabulary and the
+    metadata are read, and nothing can be decoded. Raises `ModelError` for a file that llama.cpp cannot load or
     that cannot decode text.
     """
 
-    def __init__(self, path: Path, gpu_layers: int = 0, devices: Sequence[int] = ()) -> None:
+    def __init__(self, path: Path, gpu_layers: int = 0, devices: Sequence[int] = (), vocab_only: bool = False) -> None:
         start_backend()
         self.path = path
         params = c.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
+        params.vocab_only = vocab_only
         self._devices = (ctypes.c_void_p * (len(devices) + 1))(*devices, None)
         params.devices = ctypes.cast(self._devices, ctypes.c_void_p)
         _log.clear()
@@ -146,7 +148,7 @@ class Model:
         self._spaced = spm and self.metadata("tokenizer.ggml.add_space_prefix") != "false"
         self._pieces: dict[int, bytes] = {}
         self._eog: dict[int, bool] = {}
-        if (unfit := self._unfit()) is not None:
+        if not vocab_only and (unfit := self._unfit()) is not None:
             self.close()
             raise ModelError(f"{path}: expected a model that decodes text, found {unfit}")
 
@@ -221,14 +223,12 @@ class Model:
         return text.decode("utf-8", "replace") if text else ""
 
     @property
-    def end_of_turn(self) -> int:
-        """The token that ends a turn, or the text where the vocabulary has no turns."""
-        eot = int(c.llama_vocab_eot(self.vocab))
-        return eot if eot >= 0 else int(c.llama_vocab_eos(self.vocab))
+    def eos(self) -> int:
+        return int(c.llama_vocab_eos(self.vocab))
 
     @property
     def eos_text(self) -> str:
-        return self.token_text(c.llama_vocab_eos(self.vocab))
+        return self.token_text(self.eos)
 
     def is_control(self, token: int) -> bool:
         """Whether a token is one of the vocabulary's special ones."""

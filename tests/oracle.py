@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -50,21 +51,21 @@ class NoSource(Exception):
     """llama.cpp's source cannot be had."""
 
 
-def llama_cpp_source() -> Path:
+def llama_cpp_source(whole: bool = False) -> Path:
     """The tree in SGFT_EDGE_TEST_LLAMA_CPP, else that of the installed llama-cpp-python, fetched once and kept.
 
-    Raises `NoSource`.
+    Only the scripts and what they need, unless `whole`. Raises `NoSource`.
     """
     if named := os.environ.get("SGFT_EDGE_TEST_LLAMA_CPP"):
         return Path(named).resolve()
     version = importlib.metadata.version("llama-cpp-python")
     cache = platformdirs.user_cache_path("sgft-edge-tests", appauthor=False)
-    kept = cache / f"llama.cpp-of-llama-cpp-python-{version}"
+    kept = cache / f"llama.cpp-of-llama-cpp-python-{version}{'-whole' if whole else ''}"
     if not kept.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as name:
             fresh = Path(name) / "source"
-            _extract(_download(version, Path(name)), fresh)
+            _extract(_download(version, Path(name)), fresh, whole)
             try:
                 fresh.rename(kept)
             except OSError:  # another run was quicker
@@ -86,12 +87,26 @@ def _download(version: str, folder: Path) -> Path:
     return found[0]
 
 
-def _extract(archive: Path, target: Path) -> None:
-    """Unpack the scripts, what they import, and the vocabularies."""
+def compiled(tool: str) -> Path:
+    """One of llama.cpp's programs, compiled from that source, once, in minutes. Raises `NoSource`."""
+    source = llama_cpp_source(whole=True)
+    build = source / "build-for-tests"
+    program = build / "bin" / tool
+    if not program.is_file():
+        if shutil.which("cmake") is None:
+            raise NoSource(f"{tool} must be compiled, and there is no cmake")
+        options = ["-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_CURL=OFF", "-DLLAMA_BUILD_TESTS=OFF"]
+        subprocess.run(["cmake", "-S", source, "-B", build, *options], check=True, capture_output=True)
+        subprocess.run(["cmake", "--build", build, "--target", tool, "-j", "2"], check=True, capture_output=True)
+    return program
+
+
+def _extract(archive: Path, target: Path, whole: bool) -> None:
+    """Unpack the scripts, what they import, and the vocabularies; or all."""
     with tarfile.open(archive) as tar:
         for member in tar:
             _, _, name = member.name.partition("/vendor/llama.cpp/")
-            if member.isfile() and _WANTED.fullmatch(name):
+            if member.isfile() and name and (whole or _WANTED.fullmatch(name)):
                 member.name = name
                 tar.extract(member, target, filter="data")
     if not (target / "convert_hf_to_gguf.py").is_file():

@@ -19,6 +19,7 @@ from sgft_edge.binding import Model
 from sgft_edge.errors import InputError
 from sgft_edge.guidance import parse
 from sgft_edge.role import prompt_tokens, template_of
+from sgft_edge.templates import ChatTemplate
 from train.check_sg import Row
 
 ROLES = ("guide", "answerer", "solver")
@@ -41,13 +42,21 @@ class Example:
         return len(self.prompt) + len(self.completion)
 
 
+def end_of_turn(model: Model, template: ChatTemplate) -> int:
+    """The token that the template puts after an answer, if generation ends there; else the vocabulary's own."""
+    turns = template.render([("user", "1"), ("assistant", "2"), ("user", "3")])
+    answer = next(i for i, part in enumerate(turns) if not part.markup and part.text.strip() == "2")
+    after = model.tokenize(turns[answer + 1].text, special=True) if answer + 1 < len(turns) else []
+    return next((token for token in after if model.ends_generation(token)), model.eos)
+
+
 class Writer:
     """Turns rows into examples for one model's vocabulary and chat template."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
         self._template = template_of(model)
-        self._end = model.end_of_turn
+        self._end = end_of_turn(model, self._template)
 
     def examples(self, rows: list[Row], role: str) -> list[Example]:
         """Examples of all rows that have what the role needs: expressions, for all but the guide."""

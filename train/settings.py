@@ -25,7 +25,8 @@ class TrainSettings:
     solution guidance. `rows` limits the data (0: all). `layers` is how many of the upper blocks are adapted (0: all).
     `batch` counts rows, `accumulate` batches to one step of the optimizer, `warmup` is a share of all steps,
     `dropout` the LoRA's. `dtype` is that of the base's arithmetic: auto is bfloat16 on a GPU, float32 elsewhere.
-    `validate` is how many dev rows' guidances are written and checked after each epoch.
+    Training ends when the dev loss has not fallen for more than `patience` epochs. Rows may have `context` tokens; the
+    state is saved every `save_minutes`.
     """
 
     base: str
@@ -52,7 +53,6 @@ class TrainSettings:
     dtype: str = "auto"
     context: int = 1024
     patience: int = 2
-    validate: int = 20
     save_minutes: float = 5.0
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class TrainSettings:
         for name in ("rank", "batch", "accumulate", "context"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: expected at least 1, found {getattr(self, name)}")
-        for name in ("rows", "layers", "warmup", "weight_decay", "dropout", "patience", "validate"):
+        for name in ("rows", "layers", "warmup", "weight_decay", "dropout", "patience"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}: expected at least 0, found {getattr(self, name)}")
         for name in ("rate", "epochs", "alpha", "clip", "save_minutes"):

@@ -1,0 +1,221 @@
+"""Train a LoRA on solution guidance: `python -m train.sgft --config train/configs/NAME.toml`; flags override keys.
+
+What is trained on is what the runtime will show: its prompts, its forced texts, llama.cpp's own token ids. A run that
+was interrupted goes on where it was saved last, to the same result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sgft_edge.binding import Model
+from sgft_edge.cli import run
+from sgft_edge.errors import InputError
+from train.check_sg import read_sg
+from train.rows import Example, Writer
+from train.settings import TrainSettings, read_settings
+
+if TYPE_CHECKING:
+    from convert.base import Base
+    from convert.header import Metadata
+    from train.loop import Trainer
+
+STATE = "state"
+
+
+def train(settings: TrainSettings) -> Path:
+    """Train, or go on with it; returns the adapter's folder. Raises `InputError`, `ConversionError`."""
+    from convert.base import find_base
+
+    out = Path(settings.out)
+    metrics = _begin(out, settings)
+    base = find_base(settings.base)
+    with tempfile.TemporaryDirectory() as folder:
+        vocabulary, tokenizer = _vocabulary(base, Path(folder))
+        try:
+            writer = Writer(vocabulary)
+            examples = _examples(writer, Path(settings.data), settings, settings.rows)
+            dev = _examples(writer, Path(settings.dev), settings, 0)
+            return _Run(settings, base, tokenizer, vocabulary, examples, dev, out, metrics).run()
+        finally:
+            vocabulary.close()
+
+
+class _Run:
+    """One training from the loaded model to the saved adapter."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        base: Base,
+        tokenizer: Metadata,
+        vocabulary: Model,
+        examples: Sequence[Example],
+        dev: Sequence[Example],
+        out: Path,
+        metrics: list[dict[str, Any]],
+    ) -> None:
+        from train.loop import Trainer
+        from train.model import adapted, device_and_type, invocation_of
+        from train.record import record_of
+
+        self.settings, self.out, self.dev, self.metrics = settings, out, dev, metrics
+        device, autocast = device_and_type(settings)
+        self.mark = invocation_of(vocabulary, list(examples)) if settings.method == "alora" else []
+        self.model = adapted(base.load(), settings).to(device)
+        self.trainer: Trainer = Trainer(self.model, settings, examples, self.mark, device, autocast)
+        self.record = record_of(base, tokenizer, settings, {"rows": len(examples)})
+        if self.trainer.resume(out / STATE):
+            click.echo(f"goes on after step {self.trainer.progress.step} of {self.trainer.steps}", err=True)
+            self.metrics[:] = [row for row in metrics if row["step"] <= self.trainer.progress.step]
+
+    def run(self) -> Path:
+        trainer = self.trainer
+        saved = time.monotonic()
+        while trainer.progress.step < trainer.steps:
+            loss = trainer.train_step()
+            step = trainer.progress.step
+            row: dict[str, Any] = {"step": step, "loss": loss, "rate": trainer.rate(step - 1)}
+            row |= {"tokens": trainer.progress.tokens, "seconds": round(trainer.progress.seconds, 2)}
+            last = step == trainer.steps
+            if step % trainer.steps_per_epoch == 0 or last:
+                row["dev_loss"] = trainer.dev_loss(self.dev)
+                self._keep_the_best(row["dev_loss"])
+            self.metrics.append(row)
+            _append(self.out, row)
+            self._show(row)
+            if last or trainer.progress.waited > self.settings.patience:
+                break
+            if time.monotonic() - saved > 60 * self.settings.save_minutes or "dev_loss" in row:
+                trainer.save(self.out / STATE)
+                saved = time.monotonic()
+        trainer.save(self.out / STATE)
+        return self.out
+
+    def _keep_the_best(self, dev_loss: float) -> None:
+        from train.record import save_adapter
+
+        progress = self.trainer.progress
+        if dev_loss < progress.best:
+            progress.best, progress.waited = dev_loss, 0
+            facts = {"step": progress.step, "dev_loss": dev_loss, "seconds": round(progress.seconds)}
+            save_adapter(self.out, self.model, self.record, [*self.metrics, facts], self.mark)
+        else:
+            progress.waited += 1
+
+    def _show(self, row: dict[str, Any]) -> None:
+        progress, steps = self.trainer.progress, self.trainer.steps
+        if "dev_loss" not in row and progress.step % max(1, steps // 50):
+            return
+        left = (steps - progress.step) * progress.seconds / progress.step
+        dev = f", dev loss {row['dev_loss']:.4f}" if "dev_loss" in row else ""
+        click.echo(
+            f"step {progress.step} of {steps}: loss {row['loss']:.4f}{dev}, "
+            f"{progress.tokens / progress.seconds:.0f} tokens a second, {left / 60:.0f} minutes left",
+            err=True,
+        )
+
+
+def _begin(out: Path, settings: TrainSettings) -> list[dict[str, Any]]:
+    """Prepare the folder; returns the metrics of a run that is to go on. Raises `InputError` for another run's."""
+    own = {key: value for key, value in dataclasses.asdict(settings).items() if key != "save_minutes"}
+    path = out / STATE / "settings.json"
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        other = sorted(key for key in own if found.get(key) != own[key])
+        if other:
+            raise InputError(
+                f"--out {out}: expected the settings of the run that began there, found other {', '.join(other)}: "
+                "choose another folder"
+            )
+        lines = (
+            (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+            if (out / "metrics.jsonl").is_file()
+            else []
+        )
+        return [json.loads(line) for line in lines if line.endswith("}")]
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"--out {out}: expected a folder that is not there, or one of a run to go on with")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(own, indent=1), encoding="utf-8")
+    return []
+
+
+def _append(out: Path, row: dict[str, Any]) -> None:
+    with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def _vocabulary(base: Base, folder: Path) -> tuple[Model, Metadata]:
+    """llama.cpp's own tokenizer of the base, and its metadata. That of a folder is written as a GGUF file first."""
+    from convert import verify
+    from convert.checkpoint import read_config
+    from convert.vocabulary import write_vocabulary
+
+    if base.is_gguf:
+        return Model(base.path, vocab_only=True), base.tokenizer({})
+    config = read_config(base.path)
+    tokenizer = base.tokenizer(config)
+    path = folder / "vocabulary.gguf"
+    write_vocabulary(path, tokenizer)
+    wrong = [check for check in verify.check_tokens(base, path) if not check.passed]
+    if wrong:
+        raise InputError(f"{base.path}: llama.cpp and transformers tokenize differently: {wrong[0].found}")
+    return Model(path, vocab_only=True), tokenizer
+
+
+def _examples(writer: Writer, path: Path, settings: TrainSettings, limit: int) -> list[Example]:
+    rows = read_sg(path)
+    examples = writer.examples(rows[:limit] if limit else rows, settings.role)
+    for example in examples:
+        if len(example) > settings.context:
+            raise InputError(
+                f"{path}: {example.id}: expected at most {settings.context} tokens, found {len(example)}: "
+                "shorten it, or raise --context"
+            )
+    if not examples:
+        raise InputError(f"{path}: expected rows for the role {settings.role}, found none")
+    return examples
+
+
+def _options(function: Any) -> Any:
+    for field in reversed(dataclasses.fields(TrainSettings)):
+        flag = f"--{field.name.replace('_', '-')}"
+        kind = {"int": int, "float": float, "bool": bool, "str": str}[str(field.type)]
+        default = "" if field.default is dataclasses.MISSING else f"[default: {field.default}]"
+        function = click.option(flag, field.name, type=kind, help=default or None)(function)
+    return function
+
+
+@click.command("sgft", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings as TOML.")
+@_options
+def command(config: Path | None, **given: Any) -> None:
+    """Train a LoRA on solution guidance; a run that was interrupted goes on."""
+    settings = read_settings(config, given)
+    try:
+        import peft  # noqa: F401
+    except ImportError as e:
+        raise click.ClickException(f"{e}: run `pip install -e '.[train]'` in the checkout") from e
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of libraries, about their own future
+        click.echo(train(settings))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    return run(command, argv, "sgft")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
