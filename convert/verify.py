@@ -18,7 +18,7 @@ from convert.logits import GgufModel, Logits
 from convert.proof import Check, Limits, Quantized
 from convert.quantize import contents, describe_types
 from convert.samples import Sample
-from convert.vocabulary import SPACE, load_tokenizer
+from convert.tokenizer_files import SPACE, load_tokenizer
 from sgft_edge import prompts
 from sgft_edge.binding import Model
 from sgft_edge.question import Question

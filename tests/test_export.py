@@ -29,7 +29,7 @@ from exports import (
 )
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from convert import vocabulary
+from convert import tokenizer_files, vocabulary
 from convert.logits import GgufModel
 from sgft_edge.engine import Engine
 
@@ -65,7 +65,7 @@ def train(base: Path, folder: Path, steps: int = 8) -> tuple[PeftModel, list[int
     model = get_peft_model(
         load(base), LoraConfig(r=8, lora_alpha=16, target_modules=LINEAR, task_type="CAUSAL_LM", lora_dropout=0.0)
     )
-    tokenizer = vocabulary.load_tokenizer(base)
+    tokenizer = tokenizer_files.load_tokenizer(base)
     texts = [tokenizer.encode(line) for line in tiny.CORPUS.splitlines()[:4]]
     optimizer = torch.optim.AdamW([value for value in model.parameters() if value.requires_grad], lr=5e-3)
     model.train()

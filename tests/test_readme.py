@@ -9,8 +9,20 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = README + (ROOT / "docs" / "performance.md").read_text()
+DOCUMENTS = README + "".join(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))
 COMMANDS = re.findall(r"^(?:\.venv/bin/)?sgft-edge (.+?)(?:\s+#.*)?$", DOCUMENTS, re.MULTILINE)
+
+
+MODULES = re.findall(
+    r"^(?:\.venv/bin/)?python (?:-m )?((?:convert|train)[./]\w+)(?:\.py)? (.+)$", DOCUMENTS, re.MULTILINE
+)
+
+
+@pytest.mark.parametrize(("module", "line"), sorted(set(MODULES)))
+def test_options_of_modules_exist(module: str, line: str) -> None:
+    command = importlib.import_module(module.replace("/", ".")).command
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in shlex.split(line) if word.startswith("--")} <= known
 
 
 @pytest.mark.parametrize("line", sorted(set(COMMANDS)))

@@ -16,7 +16,7 @@ from gguf import GGUFValueType, TokenType
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, PretrainedConfig, Qwen2Config
 
-from convert import vocabulary
+from convert import tokenizer_files, vocabulary
 from convert.checkpoint import checkpoint_of
 from convert.errors import ConversionError, Unsupported
 from convert.header import Metadata
@@ -62,7 +62,7 @@ def change(path: Path, how: Callable[[dict[str, Any]], object]) -> None:
 
 def saved_anew(folder: Path, target: Path, *added: str) -> Path:
     """The folder as transformers writes it after training, some tokens richer."""
-    tokenizer = vocabulary.load_tokenizer(folder)
+    tokenizer = tokenizer_files.load_tokenizer(folder)
     for token in added:
         special = token.startswith("<|")
         tokenizer.add_tokens([AddedToken(token, special=special, normalized=False)], special_tokens=special)
@@ -83,7 +83,7 @@ def with_model(folder: Path, arch: str, size: int) -> tuple[Path, Metadata]:
 def check_ids(folder: Path, arch: str, size: int) -> None:
     """llama.cpp and transformers agree on all texts."""
     path, _ = with_model(folder, arch, size)
-    model, tokenizer = Model(path), vocabulary.load_tokenizer(folder)
+    model, tokenizer = Model(path), tokenizer_files.load_tokenizer(folder)
     found = {text: model.tokenize_document(text) for text in TEXTS}
     model.close()
     assert found == {text: tokenizer.encode(text) for text in TEXTS}
@@ -183,7 +183,7 @@ def test_a_start_of_text_is_kept(tmp_path: Path) -> None:
     }
     change(tmp_path / "tokenizer.json", lambda json_: json_.update(post_processor=processor))
     change(tmp_path / "tokenizer_config.json", lambda json_: json_.update(add_bos_token=True))
-    assert vocabulary.load_tokenizer(tmp_path).encode("Hi")[0] == 1
+    assert tokenizer_files.load_tokenizer(tmp_path).encode("Hi")[0] == 1
     check_ids(tmp_path, "llama", BPE_SIZE)
 
 
@@ -384,7 +384,7 @@ def test_a_damaged_file(tmp_path: Path, file: str, content: bytes) -> None:
 
 def test_a_tokenizer_that_transformers_cannot_read(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match="transformers cannot read its tokenizer") as caught:
-        vocabulary.load_tokenizer(tmp_path)
+        tokenizer_files.load_tokenizer(tmp_path)
     assert "\n" not in str(caught.value)
 
 
