@@ -15,11 +15,11 @@ solve: $(VENV)/runtime
 
 test: $(VENV)/dev
 	$(BIN)/sgft-edge models pull smollm2
-	$(BIN)/pytest -m "not slow"
+	OMP_WAIT_POLICY=passive $(BIN)/pytest -m "not slow"
 
 test-slow: $(VENV)/dev
 	$(BIN)/sgft-edge models pull smollm2
-	$(BIN)/pytest -m slow
+	OMP_WAIT_POLICY=passive $(BIN)/pytest -m slow
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
