@@ -39,6 +39,11 @@ class Base:
         return self.path.is_file()
 
     @property
+    def is_packed(self) -> bool:
+        """Whether the weights must be unpacked: those of a GGUF file, and of a folder in 4 or 8 bits."""
+        return self.is_gguf or bool(read_config(self.path).get("quantization_config"))
+
+    @property
     def title(self) -> str:
         """How it is called elsewhere: a known model's name, the hub's, or that of the folder or file."""
         if self.is_gguf and (entry := entry_for(self.path)) is not None:

@@ -72,7 +72,7 @@ class _Export:
         self.files: dict[str, str] = {}
         self.checks: list[Check] = []
         self.converter = find_converter(options.converter) if options.converter else None
-        streams = source.adapter is None and not source.base.is_gguf
+        streams = source.adapter is None and not source.base.is_packed
         self.model = None if streams else self._loaded()
         checkpoint = open_checkpoint(source.base.path) if self.model is None else checkpoint_of(self.model)
         self.kind = options.unquantized or _TYPE_NAMES.get(checkpoint.dtype, "F32")

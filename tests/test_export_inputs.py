@@ -1,5 +1,6 @@
 """What an export takes beside its source: bases from everywhere, importance matrices, another converter."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ import torch
 from engines import TOLERANCE
 from exports import SCRIPT, adapted, assert_alike, card, difference, load, metadata, tensors, types, workshop
 from oracle import NoSource, llama_cpp_source
-from transformers import AutoModelForCausalLM, StableLmConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, StableLmConfig
 
 from sgft_edge import store
 from sgft_edge.binding import Model
@@ -244,3 +245,31 @@ def test_converter_with_an_adapter(shop, tmp_path, smol, checkout):
     lora = shop.lora("wide-lora", "wide")
     assert shop.export(lora, tmp_path / "out", "--converter", checkout, "--quant", "F32") == 0
     assert_alike(adapted(folder, lora), tmp_path / "out" / "wide-lora-F32.gguf")
+
+
+# ---------------------------------------------------------------- bases in 4 bits
+
+FOUR_BITS = {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
+def test_base_in_4_bits_needs_bitsandbytes(shop, tmp_path):
+    folder = shutil.copytree(shop.base(), tmp_path / "packed")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": FOUR_BITS}))
+    for error in (shop.refusal(folder), shop.refusal(shop.lora(), "--base", folder)):
+        assert "pip install -U bitsandbytes" in error
+
+
+def test_base_in_4_bits_is_unpacked(shop, tmp_path):
+    """Alone and under an adapter; what it is compared with is its own unpacked weights."""
+    pytest.importorskip("bitsandbytes")
+    packed = AutoModelForCausalLM.from_pretrained(
+        shop.base(), quantization_config=BitsAndBytesConfig(**FOUR_BITS), device_map="cpu"
+    )
+    folder = shutil.copytree(shop.base(), tmp_path / "packed")
+    (folder / "model.safetensors").unlink()
+    packed.save_pretrained(folder)
+    assert shop.export(folder, tmp_path / "alone", "--quant", "F32") == 0
+    assert shop.export(shop.lora(), tmp_path / "merged", "--base", folder, "--quant", "F32") == 0
+    assert difference(load(shop.base()), tmp_path / "alone" / "packed-F32.gguf") > 2 * TOLERANCE
