@@ -71,11 +71,11 @@ class GgufModel:
     def greedy(self, tokens: Sequence[int], n: int) -> str:
         """The text of the `n` most likely next tokens, up to the end of the turn."""
         written: list[int] = []
-        while len(written) < n:
-            best = int(self.logits([*tokens, *written], len(tokens) + len(written) - 1)[0].argmax())
-            if self.model.ends_generation(best):
-                break
+        logits = self.logits(tokens, len(tokens) - 1)[0]
+        while len(written) < n and not self.model.ends_generation(best := int(logits.argmax())):
             written.append(best)
+            position = len(tokens) + len(written) - 1
+            logits = self._decode([best], position, position)[0]
         return b"".join(self.model.piece(token) for token in written).decode(errors="replace")
 
     def close(self) -> None:
