@@ -5,7 +5,7 @@ usage: python -m benchmarks.conversion MODEL.gguf --llama-cpp SOURCE [--repeats 
 MODEL is unpacked into a folder of bfloat16 safetensors first (`convert.unpack`); SOURCE is a llama.cpp source tree,
 such as `vendor/llama.cpp` of llama-cpp-python's source distribution. Both write F16, in processes of their own, in
 turn.
-Ours is the whole command without its proof: digests and card included.
+Ours is the whole command without its proof: digests, card, and waiting for the disk included, which theirs does not.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ MB = 1_000_000
 
 def measured(command: list[str]) -> tuple[float, float]:
     """Wall-clock seconds and peak resident MB of one run."""
+    os.sync()  # what the run before left in memory is not this one's to write
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

@@ -6,7 +6,9 @@ import importlib.metadata
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from convert.adapter import WEIGHTS, AdapterFolder
 from convert.base import Base
 from convert.header import Metadata, read_header
 from convert.proof import Proof
+from convert.staging import flush
 from sgft_edge.cast import PROMPTS_KEY
 from sgft_edge.manifest import Entry, toml_text
 from sgft_edge.prompts import SYSTEM
@@ -99,7 +102,10 @@ def metadata(origin: Origin, base: Base, parameters: int) -> Metadata:
 
 def write_card(folder: Path, origin: Origin, files: Mapping[str, str], proof: Proof, licence: str) -> None:
     """Write everything beside the GGUF files; `files` maps their names to "model" or "adapter"."""
-    digests = {name: file_digest(folder / name, fresh=True) for name in files}
+    with ThreadPoolExecutor() as pool:  # on their way to the disk while they are read for their digests
+        flushed = pool.map(flush, [folder / name for name in files])
+        digests = dict(zip(files, pool.map(partial(file_digest, fresh=True), [folder / n for n in files]), strict=True))
+        list(flushed)
     sizes = {name: (folder / name).stat().st_size for name in files}
     card = {
         "origin": asdict(origin),
@@ -110,26 +116,25 @@ def write_card(folder: Path, origin: Origin, files: Mapping[str, str], proof: Pr
     (folder / "card.json").write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(_readme(origin, files, sizes, proof, licence), encoding="utf-8")
     (folder / "Modelfile").write_text(_modelfile(origin, files), encoding="utf-8")
-    architecture = read_header(folder / next(iter(files))).value("general.architecture")
-    entries = [
-        _entry(origin, name, role, sizes[name], digests[name], licence, architecture) for name, role in files.items()
-    ]
+    entries = [_entry(origin, folder / name, role, digests[name], licence) for name, role in files.items()]
     (folder / ENTRIES).write_text(toml_text({entry.name: entry.to_table() for entry in entries}), encoding="utf-8")
 
 
-def _entry(origin: Origin, file: str, role: str, size: int, digest: str, licence: str, architecture: str) -> Entry:
-    return Entry(
-        name=slug(file.removesuffix(".gguf")),
-        title=file.removesuffix(".gguf"),
-        role=role,
-        file=file,
+def _entry(origin: Origin, path: Path, role: str, digest: str, licence: str) -> Entry:
+    entry = Entry(
+        name=slug(path.stem),
+        title=path.stem,
+        role="model",
+        file=path.name,
         licence=licence,
-        bytes=size,
+        bytes=path.stat().st_size,
         sha256=digest,
-        base=slug(origin.base) if role == "adapter" else None,
-        architecture=architecture if role == "adapter" else None,
-        prompts_digest=origin.prompts_digest if role == "adapter" else None,
     )
+    if role == "model":
+        return entry
+    architecture = read_header(path).value("general.architecture")
+    base = slug(origin.base)
+    return replace(entry, role=role, base=base, architecture=architecture, prompts_digest=origin.prompts_digest)
 
 
 def licence_of(base: Base) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -29,6 +31,7 @@ FLOAT_TYPES = {
 """What can be written without llama.cpp: the type of the matrices, and the file's."""
 
 
+_FLUSH = 200_000_000  # bytes after which the disk is set to work
 _CHUNK = 8_000_000  # values that are converted at once
 
 
@@ -110,12 +113,18 @@ def write(path: Path, writer: gguf.GGUFWriter, tensors: Iterable[Planned], advan
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         file = writer.fout[0]
-        for tensor in tensors:
-            writer.write_padding(file, file.tell())
-            for part in _stored(tensor):
-                part.tofile(file)
-            writer.write_padding(file, tensor.bytes)
-            advance()
+        written = 0
+        with ThreadPoolExecutor(1) as pool:  # the disk works while the next tensors are converted
+            for tensor in tensors:
+                writer.write_padding(file, file.tell())
+                for part in _stored(tensor):
+                    part.tofile(file)
+                writer.write_padding(file, tensor.bytes)
+                written += tensor.bytes
+                if written > _FLUSH:
+                    pool.submit(os.fsync, file.fileno())
+                    written = 0
+                advance()
     finally:
         writer.close()
 

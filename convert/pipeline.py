@@ -111,9 +111,8 @@ class _Export:
         assert self.source.adapter is not None
         base_file: Path | None = None
         if self.options.verify:
-            base_file = (
-                self.work / "base.gguf"
-            )  # unquantized, whatever the base was: only then is a difference an error
+            # Unquantized, whatever the base was: only then is a difference an error.
+            base_file = self.work / "base.gguf"
             if self.converter is not None:
                 convert_with(self.converter, self._as_folder(self.source.base.path), base_file, self.kind, {})
             else:
@@ -200,14 +199,13 @@ class _Export:
         """Write every wanted type; returns those that are not the unquantized file itself."""
         matrix = self._matrix(unquantized) if self.options.quantizes else None
         made: list[tuple[str, Path]] = []
-        total = len(read_header(unquantized).tensors)
         for name in dict.fromkeys(quantize.check_type(name) for name in self.options.quants):
             path = self.folder / f"{self.source.name}-{name}.gguf"
             self.files[path.name] = "model"
             if name == self.kind and not self.options.overrides:
                 _link(unquantized, path)
                 continue
-            with progress(f"{name} tensors", total) as advance:
+            with progress(f"{name} tensors", len(read_header(unquantized).tensors)) as advance:
                 quantize.quantize(unquantized, path, name, matrix, self.options.overrides, advance=advance)
             made.append((name, path))
         return made

@@ -53,6 +53,12 @@ def _held(lock: FileLock) -> Iterator[None]:
             Path(lock.lock_file).unlink(missing_ok=True)
 
 
+def flush(path: Path) -> None:
+    """Wait until a file is on the disk."""
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
 def need_room(folder: Path, needed: int) -> None:
     """Raise `ConversionError` unless the disk has that many bytes left."""
     free = shutil.disk_usage(folder).free
@@ -66,8 +72,7 @@ def need_room(folder: Path, needed: int) -> None:
 def _replace(out: Path, work: Path) -> None:
     for path in work.rglob("*"):
         if path.is_file():
-            with path.open("rb") as handle:
-                os.fsync(handle.fileno())
+            flush(path)
     old = out.with_name(f".{out.name}.old")
     _clear(old)
     if out.exists():
