@@ -71,7 +71,7 @@ def collate(examples: Sequence[Example], starts: Sequence[int]) -> Batch:
 def read_shared(model: PeftModel, tokens: Sequence[int]) -> Past:
     """Keys and values of a text that begins a row."""
     base = model.get_base_model()
-    cache = DynamicCache(config=base.config)
+    cache = DynamicCache()  # by no configuration, so that a sliding window drops nothing: masks see to that
     device = next(base.parameters()).device
     base.get_decoder()(input_ids=torch.tensor([list(tokens)], device=device), past_key_values=cache, use_cache=True)
     return [(layer.keys, layer.values) for layer in cache.layers]
@@ -103,7 +103,7 @@ def _hidden(base: Any, batch: Batch, past: Past) -> torch.Tensor:
     """Hidden states of the batch's tokens, shape (rows, tokens, width)."""
     rows, length = batch.tokens.shape
     width = past[0][0].shape[2]
-    cache = DynamicCache(config=base.config)
+    cache = DynamicCache()
     for i, (keys, values) in enumerate(past):
         cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), i)
     before = torch.arange(width, device=batch.starts.device)[None, :] < batch.starts[:, None]
