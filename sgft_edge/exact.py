@@ -10,7 +10,7 @@ writes each step when it has seen the values of those before.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -128,7 +128,7 @@ class Execution:
             self.steps.append(Step(text))
             return
         emit(Event("expression", written.text))
-        value = evaluate(self._exactly(written.text))
+        value = evaluate(with_exact_values(written.text, self._values))
         self._values.append(value)
         self.steps.append(Step(text, written.text, format_value(value)))
         emit(Event("value", format_value(value)))
@@ -147,18 +147,19 @@ class Execution:
         numbers += [part / 100 for match in _PERCENTAGE.findall(text) for part in numbers_in(match)]
         return [*dict.fromkeys(format_value(abs(number)) for number in numbers), *UNIT_FACTS]
 
-    def _exactly(self, expression: str) -> str:
-        """The expression with each rounded value of an earlier step replaced by the exact one."""
-        rounded = {format_value(abs(v)): abs(v) for v in self._values if Fraction(format_value(v)) != v}
-
-        def replace_rounded(match: re.Match[str]) -> str:
-            exact_value = rounded.get(match[0])
-            return f"({exact_value.numerator} / {exact_value.denominator})" if exact_value else match[0]
-
-        return _NUMBER.sub(replace_rounded, expression)
-
     def _force(self, text: str, author: Turn | None = None) -> None:
         """Write a text before every role but the one that has just decoded it."""
         for turn in self._turns:
             if author is None or not turn.shares_text_with(author):
                 turn.force(text)
+
+
+def with_exact_values(expression: str, values: Sequence[Fraction]) -> str:
+    """An expression with each rounded value of an earlier step replaced by the exact one."""
+    rounded = {format_value(abs(v)): abs(v) for v in values if Fraction(format_value(v)) != v}
+
+    def replace_rounded(match: re.Match[str]) -> str:
+        exact_value = rounded.get(match[0])
+        return f"({exact_value.numerator} / {exact_value.denominator})" if exact_value else match[0]
+
+    return _NUMBER.sub(replace_rounded, expression)

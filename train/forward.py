@@ -78,12 +78,12 @@ def read_shared(model: PeftModel, tokens: Sequence[int]) -> Past:
 
 
 def stack(pasts: Sequence[Past]) -> Past:
-    """Several rows' pasts as one, padded at their right with zeros."""
+    """Several rows' pasts as one, padded at their left with zeros: what follows is then as far from them as it was."""
     stacked: Past = []
     for layer in zip(*pasts, strict=True):
         width = max(keys.shape[2] for keys, _ in layer)
         parts = [
-            tuple(torch.nn.functional.pad(part, (0, 0, 0, width - part.shape[2])) for part in pair) for pair in layer
+            tuple(torch.nn.functional.pad(part, (0, 0, width - part.shape[2], 0)) for part in pair) for pair in layer
         ]
         stacked.append((torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])))
     return stacked
@@ -106,7 +106,7 @@ def _hidden(base: Any, batch: Batch, past: Past) -> torch.Tensor:
     cache = DynamicCache()
     for i, (keys, values) in enumerate(past):
         cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), i)
-    before = torch.arange(width, device=batch.starts.device)[None, :] < batch.starts[:, None]
+    before = torch.arange(width, device=batch.starts.device)[None, :] >= width - batch.starts[:, None]
     own = torch.arange(length, device=batch.starts.device)[None, :]
     states: torch.Tensor = base.get_decoder()(
         input_ids=batch.tokens,

@@ -57,7 +57,7 @@ class Trainer:
         self.device, self._autocast = device, autocast
         self._starts = [split_at(example, settings.method, invocation) for example in examples]
         self._invocation = invocation
-        self._pasts: dict[str, Past] = {}
+        self._pasts: dict[tuple[int, ...], Past] = {}
         self.parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=settings.rate, weight_decay=settings.weight_decay
@@ -140,12 +140,13 @@ class Trainer:
 
     def _past(self, example: Example, start: int) -> Past:
         """What the base alone makes of a prompt before the invocation: read once, kept in 16 bits."""
-        if example.id not in self._pasts:
+        key = example.prompt[:start]
+        if key not in self._pasts:
             with torch.no_grad(), self.model.disable_adapter():
-                past = read_shared(self.model, example.prompt[:start])
+                past = read_shared(self.model, key)
             kept = torch.float32 if self._autocast is None else self._autocast
-            self._pasts[example.id] = [(keys.to(kept).cpu(), values.to(kept).cpu()) for keys, values in past]
-        return [(keys.to(self.device), values.to(self.device)) for keys, values in self._pasts[example.id]]
+            self._pasts[key] = [(keys.to(kept).cpu(), values.to(kept).cpu()) for keys, values in past]
+        return [(keys.to(self.device), values.to(self.device)) for keys, values in self._pasts[key]]
 
     # ---------------------------------------------------------------- state
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 from sgft_edge import prompts
 from sgft_edge.arithmetic import evaluate, format_value
 from sgft_edge.binding import Model
-from sgft_edge.errors import InputError
+from sgft_edge.errors import EvaluationError, GuidanceError, InputError
+from sgft_edge.exact import with_exact_values
 from sgft_edge.guidance import parse
 from sgft_edge.role import prompt_tokens, template_of
 from sgft_edge.templates import ChatTemplate
@@ -64,7 +66,14 @@ class Writer:
             raise InputError(f"role: expected one of {', '.join(ROLES)}, found {role!r}")
         if role == "guide":
             return [self._guide(row) for row in rows]
-        return [self._execution(row, role == "solver") for row in rows if row.expressions is not None]
+        examples = []
+        for row in rows:
+            if row.expressions is not None:
+                try:
+                    examples.append(self._execution(row, role == "solver"))
+                except (GuidanceError, EvaluationError, ValueError) as e:
+                    raise InputError(f"{row.place}: its expressions cannot be carried out: {e}") from e
+        return examples
 
     def _guide(self, row: Row) -> Example:
         prompt, fixed = prompt_tokens(self._model, self._template, prompts.guide(row.question))
@@ -90,6 +99,7 @@ def _pieces(row: Row, learn_steps: bool) -> Iterator[tuple[str, bool]]:
     """
     assert row.expressions is not None
     steps = parse(row.guidance).steps
+    values: list[Fraction] = []
     for number, (step, expression) in enumerate(zip(steps, row.expressions, strict=True), start=1):
         if number > 1:
             yield "\n", False
@@ -97,15 +107,18 @@ def _pieces(row: Row, learn_steps: bool) -> Iterator[tuple[str, bool]]:
         else:
             yield "1.", False
         yield f" {step}", learn_steps
-        yield from _expression(expression, learn_steps)
+        yield from _expression(expression, learn_steps, values)
     yield "\n", False
     yield prompts.ANSWER, learn_steps
 
 
-def _expression(expression: str | None, learn_end: bool) -> Iterator[tuple[str, bool]]:
+def _expression(expression: str | None, learn_end: bool, values: list[Fraction]) -> Iterator[tuple[str, bool]]:
     newline, rest = prompts.EXPRESSION[0], prompts.EXPRESSION[1:]
     yield newline, learn_end
     yield rest, False
-    yield f"{expression or prompts.NOTHING}{prompts.EQUALS}", True
-    if expression is not None:
-        yield f" {format_value(evaluate(expression))}", False
+    if expression is None:
+        yield prompts.NOTHING, True
+        return
+    yield f"{expression}{prompts.EQUALS}", True
+    values.append(evaluate(with_exact_values(expression, values)))
+    yield f" {format_value(values[-1])}", False
