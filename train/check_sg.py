@@ -102,6 +102,8 @@ def faults_of(row: Row) -> Iterator[Fault]:
         yield Fault("form", row.place, "expected lines '1. ...', '2. ...' and nothing else")
     for violation in violations(guidance, row.question.with_choices):
         yield Fault(_kind(violation), row.place, violation)
+    if row.question.choices and row.answer not in row.question.choices:
+        yield Fault("answer", row.place, f"expected one of {', '.join(row.question.choices)}, found {row.answer!r}")
     if (told := _told(row, "\n".join(guidance.steps))) is not None:
         yield Fault("answer given away", row.place, f"the guidance names {told!r}")
     if row.expressions is not None:
@@ -195,6 +197,8 @@ def check(files: Sequence[Path], against: Sequence[Path] = ()) -> tuple[int, lis
     faults += copies(asked)
     for path in against:
         known = [(f"{path.name}:{line}", str(row["question"])) for line, row in read_rows(path)]
+        if not known:
+            raise InputError(f"{path}: expected problems, found none")
         faults += copies(asked, known)
     return len(rows), faults
 
