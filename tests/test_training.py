@@ -175,10 +175,15 @@ def test_train_and_export(base: Path, tmp_path: Path, method: str) -> None:
 
 def test_a_killed_run_goes_on_to_the_same_result(base: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    more = ("--epochs", "2", "--save-minutes", "0.0000001", "--dropout", "0.1")
-    assert sgft.main(options(base, whole, *more)) == 0
-    command = [sys.executable, "-m", "train.sgft", *options(base, killed, *more)]
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+
+    def started(out: Path) -> subprocess.Popen[bytes]:
+        more = ("--epochs", "2", "--save-minutes", "0.0000001", "--dropout", "0.1")
+        command = [sys.executable, "-m", "train.sgft", *options(base, out, *more)]
+        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # sums in one order, whatever the machine
+        return subprocess.Popen(command, env=one_thread, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    assert started(whole).wait() == 0
+    process = started(killed)
     while process.poll() is None:
         if (killed / "metrics.jsonl").is_file() and len((killed / "metrics.jsonl").read_text().splitlines()) >= 3:
             process.send_signal(signal.SIGKILL)
@@ -186,10 +191,12 @@ def test_a_killed_run_goes_on_to_the_same_result(base: Path, tmp_path: Path) -> 
         time.sleep(0.01)
     process.wait()
     assert not (killed / "adapter_model.safetensors").exists(), "it was done before it could be killed"
-    assert sgft.main(options(base, killed, *more)) == 0
+    assert started(killed).wait() == 0
     ours, theirs = (load_file(folder / "adapter_model.safetensors") for folder in (killed, whole))
     assert ours.keys() == theirs.keys()
-    assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in ours)
+    assert all((ours[name] - theirs[name]).norm() <= 1e-3 * theirs[name].norm() for name in ours)
+    lines = [(folder / "metrics.jsonl").read_text().splitlines() for folder in (killed, whole)]
+    assert len(lines[0]) >= len(lines[1])
 
 
 @pytest.mark.parametrize(
