@@ -20,7 +20,7 @@ from convert.base import Base
 from convert.header import Metadata, read_header
 from convert.proof import Proof
 from convert.staging import flush
-from sgft_edge.cast import PROMPTS_KEY
+from sgft_edge.adapters import PROMPTS_KEY, ROLE_KEY
 from sgft_edge.manifest import Entry, toml_text
 from sgft_edge.prompts import SYSTEM
 from sgft_edge.store import file_digest
@@ -85,6 +85,7 @@ def metadata(origin: Origin, base: Base, parameters: int) -> Metadata:
         writer.add_base_model_name(0, origin.base)
     facts = {
         PROMPTS_KEY: origin.prompts_digest,
+        ROLE_KEY: origin.training.get("settings", {}).get("role"),
         "sgft.base": origin.base,
         "sgft.base_digest": origin.base_digest,
         "sgft.adapter": origin.adapter,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from sgft_edge.errors import AdapterMismatch, ContextOverflow, EngineError, GrammarError, ModelError
 
 _MAGIC = b"GGUF"
+_GGUF_STRING = 8  # the type of a metadata value
 _LOG_WARN, _LOG_ERROR = 3, 4
 
 
@@ -96,10 +98,21 @@ def _checked_path(path: Path, what: str) -> bytes:
     return os.fsencode(path)
 
 
-def _is_adapter(path: Path) -> bool:
-    """Whether the first metadata of a GGUF file call it an adapter."""
+def peek(path: Path, key: str) -> str | None:
+    """A string among the first metadata of a GGUF file, read without llama.cpp. Raises `ModelError`.
+
+    Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+    """
+    _checked_path(path, "file")
     with path.open("rb") as f:
-        return re.search(rb"general\.type.{12}adapter", f.read(65536), re.DOTALL) is not None
+        head = f.read(65536)
+    name = key.encode()
+    start = head.find(struct.pack("<Q", len(name)) + name + struct.pack("<I", _GGUF_STRING))
+    if start < 0:
+        return None
+    at = start + 8 + len(name) + 4
+    (length,) = struct.unpack_from("<Q", head.ljust(at + 8, b"\0"), at)
+    return head[at + 8 : at + 8 + length].decode("utf-8", "replace")
 
 
 def _string(read: Any, *args: Any) -> str | None:
@@ -135,7 +148,8 @@ class Model:
         _log.clear()
         self._p = c.llama_model_load_from_file(_checked_path(path, "model"), params)
         if not self._p:
-            hint = "it is a LoRA: give it with --adapter" if _is_adapter(path) else _log.reason("the file is damaged")
+            is_adapter = peek(path, "general.type") == "adapter"
+            hint = "it is a LoRA: give it with --adapter" if is_adapter else _log.reason("the file is damaged")
             raise ModelError(f"{path}: llama.cpp cannot load it as a model: {hint}")
         self.offloaded_layers = _log.offloaded[0] if gpu_layers and _log.offloaded else 0
         self._vocab = c.llama_model_get_vocab(self._p)

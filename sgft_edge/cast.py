@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
 
 from sgft_edge import prompts
+from sgft_edge.adapters import PROMPTS_KEY, AdapterFile, Name, choose_adapters
 from sgft_edge.binding import Adapter
 from sgft_edge.device import choose, physical_cores
 from sgft_edge.engine import Engine
 from sgft_edge.errors import EngineError, InputError
-from sgft_edge.manifest import Manifest
 from sgft_edge.role import Role, template_of
-from sgft_edge.store import entry_for, file_digest, locate, resolve
-
-PROMPTS_KEY = "sgft.prompts_digest"  # metadata of an adapter: the prompts that it was trained with
-
-Name = str | PathLike[str]
+from sgft_edge.store import entry_for, file_digest, resolve
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cast:
-    """The two roles with their engines, and what a report says about them: names and SHA-256 by role."""
+    """The two roles with their engines, and what a report says about them: names and SHA-256 by role.
+
+    `plan` is how the guide plans for strategy `exact` where nothing else is asked for.
+    """
 
     guide: Role
     answerer: Role
+    plan: str
     models: Mapping[str, str]
     digests: Mapping[str, str]
     device: str
@@ -43,7 +41,7 @@ class Cast:
 
         Roles of one engine take turns on one sequence, unless both follow every step with weights of their own.
         """
-        apart = stepwise and not self.guide.shares_weights_with(self.answerer)
+        apart = stepwise and not self.guide.shares_weights_with(self.answerer, prompts.EXECUTE)
         return {engine: 2 if apart and len(self.engines) == 1 else 1 for engine in self.engines}
 
     def close(self) -> None:
@@ -55,8 +53,9 @@ def open_cast(
     guide: Name,
     answerer: Name | None,
     adapter: Name,
+    answerer_adapter: Name,
     *,
-    stepwise: bool,
+    plan: str,
     context: int,
     parallel: int,
     threads: int | None,
@@ -70,11 +69,13 @@ def open_cast(
     answerer = guide if answerer is None else answerer
     files = {"guide": resolve(guide), "answerer": resolve(answerer)}
     one_file = files["guide"].samefile(files["answerer"])
-    adapter_file = _adapter_file(adapter, guide)
-    if adapter_file is not None:
-        files["adapter"] = adapter_file
+    guides, answerers = choose_adapters(guide, adapter, answerer, answerer_adapter, one_model=one_file)
+    adapters = {"adapter": guides, "answerer_adapter": answerers}
+    files |= {name: chosen.path for name, chosen in adapters.items() if chosen}
+    if plan == "auto":
+        plan = guides.plan if guides else "first"
     where = choose(device, require_gpu)
-    slots = parallel * (2 if stepwise and one_file and adapter_file is not None else 1)
+    slots = parallel * (2 if one_file and plan == "stepwise" and _apart(guides, answerers) else 1)
     opened: list[Engine] = []
     try:
         for path in [files["guide"]] if one_file else [files["guide"], files["answerer"]]:
@@ -82,18 +83,19 @@ def open_cast(
         offloaded = sum(engine.model.offloaded_layers for engine in opened)
         if require_gpu and not offloaded:
             raise EngineError(f"--require-gpu: no layer was offloaded to {where.name}: use --device cpu or a GPU build")
-        loaded = opened[0].adapter(adapter_file) if adapter_file is not None else None
-        templates = [template_of(engine.model) for engine in opened]
+        roles = {"guide": _role("guide", opened[0], guides), "answerer": _role("answerer", opened[-1], answerers)}
+        loaded = {role.adapter.path: role.adapter for role in roles.values() if role.adapter}
         answerer_entry = entry_for(answerer)
         return Cast(
-            guide=Role("guide", opened[0], loaded, templates[0]),
-            answerer=Role("answerer", opened[-1], None, templates[-1]),
+            guide=roles["guide"],
+            answerer=roles["answerer"],
+            plan=plan,
             models={role: path.name for role, path in files.items()},
             digests={**{role: file_digest(path) for role, path in files.items()}, "prompts": prompts.digest()},
             device=where.name,
             offloaded_layers=offloaded,
             auto="exact" if loaded else (answerer_entry.auto if answerer_entry else None),
-            warnings=_warnings(loaded),
+            warnings=_warnings(loaded.values()),
         )
     except BaseException:
         for engine in opened:
@@ -101,26 +103,30 @@ def open_cast(
         raise
 
 
-def _adapter_file(adapter: Name, guide: Name) -> Path | None:
-    """The adapter that was named; for "auto" the one that the manifest has for the guide, if it is on this machine."""
-    if adapter == "none":
-        return None
-    if adapter != "auto":
-        return resolve(adapter)
-    base = entry_for(guide)
-    entries = Manifest.load().entries.values() if base else ()
-    fitting = (locate(entry) for entry in entries if base and entry.role == "adapter" and entry.base == base.name)
-    return next((path for path in fitting if path is not None), None)
+def _role(name: str, engine: Engine, chosen: AdapterFile | None) -> Role:
+    template = template_of(engine.model)
+    if chosen is None:
+        return Role(name, engine, None, template)
+    return Role(name, engine, engine.adapter(chosen.path), template, chosen.tasks(name))
 
 
-def _warnings(adapter: Adapter | None) -> tuple[str, ...]:
-    if adapter is None:
-        return ()
-    trained_with = adapter.metadata(PROMPTS_KEY)
-    if trained_with == prompts.guide_digest():
-        return ()
-    found = f"with others ({trained_with[:12]})" if trained_with else "without saying with which"
-    return (
-        f"{adapter.path.name}: expected an adapter trained with these prompts ({prompts.guide_digest()[:12]}), "
-        f"found one trained {found}: its guidance may be worse",
-    )
+def _apart(guides: AdapterFile | None, answerers: AdapterFile | None) -> bool:
+    """Whether the roles of one model execute a guidance with weights of their own."""
+    used = [
+        chosen.path if chosen and prompts.EXECUTE in chosen.tasks(role) else None
+        for role, chosen in (("guide", guides), ("answerer", answerers))
+    ]
+    return used[0] != used[1]
+
+
+def _warnings(adapters: Iterable[Adapter]) -> tuple[str, ...]:
+    warnings = []
+    for adapter in adapters:
+        trained_with = adapter.metadata(PROMPTS_KEY)
+        if trained_with != prompts.guide_digest():
+            found = f"with others ({trained_with[:12]})" if trained_with else "without saying with which"
+            warnings.append(
+                f"{adapter.path.name}: expected an adapter trained with these prompts "
+                f"({prompts.guide_digest()[:12]}), found one trained {found}: what it writes may be worse"
+            )
+    return tuple(warnings)

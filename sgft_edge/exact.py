@@ -120,13 +120,14 @@ class Execution:
         answerer = self._task.answerer
         sampling = self._task.settings.sampling
         grammar = expression_grammar(prompts.EQUALS, self._operands(text), prompts.NOTHING)
-        written = yield answerer.write(EXPRESSION_TOKENS, (prompts.EQUALS,), grammar, sampling)
-        self._force(written.text, author=answerer)
+        written = yield answerer.write(EXPRESSION_TOKENS, (prompts.EQUALS, prompts.NOTHING), grammar, sampling)
         if written.finish != "stop":
             raise EvaluationError(f"the expression of step {number} does not end")
-        if written.text == prompts.NOTHING:
+        if not written.text:
+            self._force(prompts.NOTHING)
             self.steps.append(Step(text))
             return
+        self._force(written.text, author=answerer)
         emit(Event("expression", written.text))
         value = evaluate(with_exact_values(written.text, self._values))
         self._values.append(value)

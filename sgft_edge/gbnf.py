@@ -20,7 +20,7 @@ def expression_grammar(end: str, numbers: Sequence[str] | None = None, nothing: 
 
     `numbers` holds the operands to these literals, such as `("16", "0.5")`;
     without them (None or empty) any number of up to 12 digits and 6 decimals
-    may stand. `nothing` is a text that may stand instead of an expression.
+    may stand. `nothing` is a text that may stand instead of all that.
     Whatever the grammar accepts, `evaluate` reads; it may still divide by zero
     or pass the bounds on length and size.
 
@@ -30,7 +30,7 @@ def expression_grammar(end: str, numbers: Sequence[str] | None = None, nothing: 
         if not re.fullmatch(rf"-?(?:{PLAIN_NUMBER})", number):
             raise EvaluationError(f"expected numbers to choose operands from, found {number!r}")
     rules = [
-        f"root ::= ({f'{gbnf_literal(nothing)} | ' if nothing else ''}sum0) {gbnf_literal(end)}",
+        f"root ::= sum0 {gbnf_literal(end)}{f' | {gbnf_literal(nothing)}' if nothing else ''}",
         'operator ::= " "? [-+*/] " "?',
         f"number ::= {' | '.join(map(gbnf_literal, dict.fromkeys(numbers))) if numbers else FREE_NUMBER}",
         *sum_rules("number", group='"(" {sum} ")"'),

@@ -23,13 +23,16 @@ _MODEL = (
     click.option(
         "--adapter", default="auto", show_default=True, metavar="ADAPTER", help="The guide's LoRA: name, file, or none."
     ),
+    click.option(
+        "--answerer-adapter", default="auto", show_default=True, metavar="ADAPTER", help="The answerer's, likewise."
+    ),
     click.option("--context", default=2048, show_default=True, metavar="TOKENS", help="Room for one question."),
     click.option("--threads", type=int, metavar="N", help="CPU threads.  [default: the physical cores]"),
     click.option("--device", type=click.Choice(CHOICES), default="auto", show_default=True),
     click.option("--require-gpu", is_flag=True, help="Fail where no layer runs on a GPU."),
 )
 _SETTINGS = (
-    click.option("--plan", type=click.Choice(PLANS), default="first", show_default=True, help="For strategy exact."),
+    click.option("--plan", type=click.Choice(PLANS), default="auto", show_default=True, help="For strategy exact."),
     click.option(
         "--operands", type=click.Choice(OPERANDS), default="free", show_default=True, help="For strategy exact."
     ),
@@ -71,6 +74,7 @@ def open_solver(given: dict[str, Any], settings: Settings, parallel: int = 1) ->
         given["guide"],
         given["answerer"],
         adapter=given["adapter"],
+        answerer_adapter=given["answerer_adapter"],
         settings=settings,
         context=given["context"],
         parallel=parallel,

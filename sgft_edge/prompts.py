@@ -40,23 +40,29 @@ EQUALS = " ="
 NOTHING = "none"  # stands instead of an expression where a step has nothing to compute
 ANSWER = "The answer is"
 
+GUIDE, EXECUTE = "guide", "execute"
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A conversation, (role, content) pairs that end with the user's, and the forced start of the answer."""
+    """A conversation, (role, content) pairs that end with the user's, and the forced start of the answer.
+
+    `task` names what an adapter may be trained to do with it, `GUIDE` or `EXECUTE`; empty for prompts of the base.
+    """
 
     messages: tuple[tuple[str, str], ...]
     answer_prefix: str = ""
+    task: str = ""
 
 
 def guide(question: Question) -> Prompt:
     """Ask for a solution guidance."""
-    return Prompt((("system", SYSTEM), ("user", f"{question.with_choices}\n\n{PLAN}")))
+    return Prompt((("system", SYSTEM), ("user", f"{question.with_choices}\n\n{PLAN}")), task=GUIDE)
 
 
 def execute(question: Question) -> Prompt:
     """Ask for the expressions of a guidance, whose steps the runtime writes."""
-    return Prompt((("system", SYSTEM), ("user", question.with_choices)))
+    return Prompt((("system", SYSTEM), ("user", question.with_choices)), task=EXECUTE)
 
 
 def follow(question: Question, guidance: str) -> Prompt:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sgft_edge.binding import Adapter, Model
 from sgft_edge.engine import Engine, Request, Sequence, Usage
-from sgft_edge.prompts import Prompt
+from sgft_edge.prompts import EXECUTE, GUIDE, Prompt
 from sgft_edge.settings import Sampling
 from sgft_edge.templates import ChatTemplate
 
@@ -40,15 +40,20 @@ def prompt_tokens(model: Model, template: ChatTemplate, prompt: Prompt) -> tuple
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """Who writes: an engine's model, with an adapter or without, and its chat template."""
+    """Who writes: an engine's model, its chat template, and an adapter for the `tasks` that it was trained for."""
 
     name: str
     engine: Engine
     adapter: Adapter | None
     template: ChatTemplate
+    tasks: frozenset[str] = frozenset((GUIDE, EXECUTE))
 
-    def shares_weights_with(self, other: Role) -> bool:
-        return self.engine is other.engine and self.adapter is other.adapter
+    def adapter_for(self, task: str) -> Adapter | None:
+        """What is on while a prompt of this task is read and answered."""
+        return self.adapter if task in self.tasks else None
+
+    def shares_weights_with(self, other: Role, task: str) -> bool:
+        return self.engine is other.engine and self.adapter_for(task) is other.adapter_for(task)
 
     def tokens(self, prompt: Prompt) -> tuple[list[int], int]:
         """The prompt's token ids, and how many of them come before the question."""
@@ -70,7 +75,7 @@ class Turn:
     def read(self, prompt: Prompt, reserve: int) -> None:
         """Take up a prompt, with room for `reserve` tokens after it. Raises `ContextOverflow`."""
         tokens, fixed = self.role.tokens(prompt)
-        self._sequence.begin(tokens, self.role.adapter, self.usage, fixed, reserve)
+        self._sequence.begin(tokens, self.role.adapter_for(prompt.task), self.usage, fixed, reserve)
 
     def force(self, text: str) -> None:
         """Write a text that is already known. Raises `ContextOverflow`."""

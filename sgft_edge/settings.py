@@ -8,7 +8,7 @@ from sgft_edge.errors import InputError
 
 DEFAULT_MODEL = "smollm2"
 STRATEGIES = ("auto", "direct", "cot", "program", "sg", "exact")
-PLANS = ("first", "stepwise")
+PLANS = ("auto", "first", "stepwise")
 OPERANDS = ("free", "grounded")
 
 
@@ -37,12 +37,13 @@ class Sampling:
 class Settings:
     """Settings of one question.
 
-    `plan` and `operands` are for strategy `exact`: when the guidance is written, and whether an expression may hold
-    any number or only grounded ones (see `exact.py`). `max_tokens` bounds the decoded tokens of a free answer.
+    `plan` and `operands` are for strategy `exact`: when the guidance is written (auto: as the guide's adapter was
+    trained to, else first), and whether an expression may hold any number or only grounded ones (see `exact.py`).
+    `max_tokens` bounds the decoded tokens of a free answer.
     """
 
     strategy: str = "auto"
-    plan: str = "first"
+    plan: str = "auto"
     operands: str = "free"
     max_tokens: int = 512
     sampling: Sampling = field(default_factory=Sampling)

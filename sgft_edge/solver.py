@@ -5,10 +5,12 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Self
 
 from sgft_edge import strategies
-from sgft_edge.cast import Cast, Name, open_cast
+from sgft_edge.adapters import Name
+from sgft_edge.cast import Cast, open_cast
 from sgft_edge.engine import Completion, Request
 from sgft_edge.errors import GuidanceError, InputError, SgftError
 from sgft_edge.exact import exact
@@ -52,6 +54,7 @@ class Solver:
         answerer: Name | None = None,
         *,
         adapter: Name = "auto",
+        answerer_adapter: Name = "auto",
         settings: Settings | None = None,
         context: int = 2048,
         parallel: int = 1,
@@ -63,16 +66,17 @@ class Solver:
 
         `guide` and `answerer` are names (`sgft-edge models list`) or GGUF files; without an answerer one model does
         both. `adapter` is the guide's LoRA: a name, a file, "none", or "auto" for the one that comes with the
-        package. `context` is the room of one question in tokens, `parallel` how many are worked on at once,
-        `threads` defaults to the physical cores. Raises `InputError`, `ModelError` or `EngineError`.
+        package; `answerer_adapter` the answerer's, where "auto" is the guide's if it was trained to answer too.
+        `context` is the room of one question in tokens, `parallel` how many are worked on at once, `threads`
+        defaults to the physical cores. Raises `InputError`, `ModelError` or `EngineError`.
         """
         settings = settings or Settings()
-        stepwise = settings.plan == "stepwise"
         cast = open_cast(
             guide,
             answerer,
             adapter,
-            stepwise=stepwise,
+            answerer_adapter,
+            plan=settings.plan,
             context=context,
             parallel=parallel,
             threads=threads,
@@ -161,6 +165,8 @@ class Solver:
 
     def _submit(self, question: str | Question, settings: Settings, emit: Callable[[Event], None]) -> Job:
         asked = Question(question) if isinstance(question, str) else question
+        if settings.plan == "auto":
+            settings = replace(settings, plan=self.cast.plan)
         strategy, why = self._choose(asked, settings.strategy)
         needs = self.cast.sequences(strategy == "exact" and strategies.stepwise(asked, settings))
         if any(engine.slots < n for engine, n in needs.items()):

@@ -1,6 +1,7 @@
 """What every test gets: folders of its own, property tests that are quick and always the same, and small models."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ settings.register_profile(
     "sgft-edge", deadline=None, derandomize=True, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("sgft-edge")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so do its children
 
 FOLDERS = ("SGFT_EDGE_MODELS", "SGFT_EDGE_CONFIG", "SGFT_EDGE_CACHE")
 USER_FOLDERS = {name: os.environ.get(name) for name in FOLDERS}  # read before any test redirects them

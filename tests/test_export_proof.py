@@ -22,7 +22,7 @@ from convert import architectures, base, lora_gguf, pipeline, vocabulary
 from convert.architectures import Layout
 from convert.export_gguf import main
 from sgft_edge import Solver, models, prompts, store
-from sgft_edge.cast import PROMPTS_KEY
+from sgft_edge.adapters import PROMPTS_KEY
 from sgft_edge.engine import Engine
 from sgft_edge.errors import ModelError
 from sgft_edge.manifest import Manifest, read_entries

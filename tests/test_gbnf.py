@@ -45,7 +45,7 @@ def test_what_the_grammar_accepts(text: str, accepted: bool) -> None:
 def test_operands_are_held_to_the_given_numbers() -> None:
     pattern = as_regex(expression_grammar('"\n', ["16", "3", "16"], nothing="no \\ work"))
     assert re.fullmatch(pattern, '16 * (3 - 16)"\n')
-    assert re.fullmatch(pattern, 'no \\ work"\n')
+    assert re.fullmatch(pattern, "no \\ work")
     assert not re.fullmatch(pattern, '16 * 4"\n')
 
 

@@ -15,7 +15,7 @@ QUESTION = Question("A shop sells 5 bikes for 120 dollars each. How much is that
 def test_guide_and_answerer_read_the_same_tokens_up_to_the_end_of_the_question(tmp_path: Path) -> None:
     path = tiny_model(tmp_path / "tiny.gguf")
     cast = open_cast(
-        path, None, "none", stepwise=False, context=1024, parallel=1, threads=1, device="cpu", require_gpu=False
+        path, None, "none", "none", plan="first", context=1024, parallel=1, threads=1, device="cpu", require_gpu=False
     )
     try:
         guide, fixed = cast.guide.tokens(prompts.guide(QUESTION))

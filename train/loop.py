@@ -38,6 +38,7 @@ class Progress:
     tokens: int = 0
     seconds: float = 0.0
     best: float = math.inf
+    most_valid: float = 0.0
     waited: int = 0
 
 
@@ -128,10 +129,14 @@ class Trainer:
                 advance()
         return total / max(1, learned)
 
+    def arithmetic(self) -> torch.autocast:
+        """The types that the base computes in."""
+        return torch.autocast(self.device.type, self._autocast, enabled=self._autocast is not None)
+
     def _loss(self, examples: Sequence[Example], starts: Sequence[int]) -> torch.Tensor:
         batch = collate(examples, starts)
         batch = Batch(*(getattr(batch, name).to(self.device) for name in ("tokens", "valid", "learned", "starts")))
-        with torch.autocast(self.device.type, self._autocast, enabled=self._autocast is not None):
+        with self.arithmetic():
             if self.settings.method == "lora":
                 past = read_shared(self.model, examples[0].prompt[: starts[0]])
             else:
@@ -179,11 +184,5 @@ class Trainer:
             part, _, name = key.partition(".")
             value = self.parameters[name]
             self.optimizer.state[value][part] = tensor if part == "step" else tensor.to(value.device)
-        self.progress = Progress(
-            int(facts["step"]),
-            int(facts["tokens"]),
-            float(facts["seconds"]),
-            float(facts["best"]),
-            int(facts["waited"]),
-        )
+        self.progress = Progress(**{key: type(value)(facts[key]) for key, value in vars(Progress()).items()})
         return True

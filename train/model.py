@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def adapted(base: PreTrainedModel, settings: TrainSettings) -> PeftModel:
-    """The base, frozen, with a LoRA on every linear layer of its blocks, or of the upper ones. Raises `InputError`."""
+def adapted(base: PreTrainedModel, settings: TrainSettings, dtype: torch.dtype | None = None) -> PeftModel:
+    """The base, frozen, with a LoRA on every linear layer of its blocks, or of the upper ones. Raises `InputError`.
+
+    The base is held in `dtype`, where one is given; what is trained is float32.
+    """
     blocks = base.config.num_hidden_layers
     if settings.layers > blocks:
         raise InputError(f"layers: the base has {blocks}, found {settings.layers}")
@@ -35,7 +38,7 @@ def adapted(base: PreTrainedModel, settings: TrainSettings) -> PeftModel:
         layers_to_transform=list(range(blocks - settings.layers, blocks)) if settings.layers else None,
         task_type="CAUSAL_LM",
     )
-    model = get_peft_model(base, config)
+    model = get_peft_model(base.to(dtype) if dtype else base, config)
     for name, value in model.named_parameters():
         if value.requires_grad:
             value.data = value.data.float()

@@ -56,7 +56,7 @@ class Writer:
     """Turns rows into examples for one model's vocabulary and chat template."""
 
     def __init__(self, model: Model) -> None:
-        self._model = model
+        self.model = model
         self._template = template_of(model)
         self._end = end_of_turn(model, self._template)
 
@@ -76,16 +76,16 @@ class Writer:
         return examples
 
     def _guide(self, row: Row) -> Example:
-        prompt, fixed = prompt_tokens(self._model, self._template, prompts.guide(row.question))
-        completion = (*self._model.tokenize(row.guidance), self._end)
+        prompt, fixed = prompt_tokens(self.model, self._template, prompts.guide(row.question))
+        completion = (*self.model.tokenize(row.guidance), self._end)
         return Example(row.id, tuple(prompt), fixed, completion, (True,) * len(completion))
 
     def _execution(self, row: Row, learn_steps: bool) -> Example:
-        prompt, fixed = prompt_tokens(self._model, self._template, prompts.execute(row.question))
+        prompt, fixed = prompt_tokens(self.model, self._template, prompts.execute(row.question))
         completion: list[int] = []
         learned: list[bool] = []
         for text, learn in _pieces(row, learn_steps):
-            tokens = self._model.tokenize(text)
+            tokens = self.model.tokenize(text)
             completion += tokens
             learned += [learn] * len(tokens)
         return Example(row.id, tuple(prompt), fixed, tuple(completion), tuple(learned))

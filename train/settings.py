@@ -21,12 +21,13 @@ DTYPES = ("auto", "float32", "bfloat16")
 class TrainSettings:
     """What is trained on what, and how. Raises `InputError` for a value that cannot be used.
 
-    `base` is a folder, a GGUF file, a known model's name, or OWNER/NAME on the hub; `data` and `dev` are files of
-    solution guidance. `rows` limits the data (0: all). `layers` is how many of the upper blocks are adapted (0: all).
-    `batch` counts rows, `accumulate` batches to one step of the optimizer, `warmup` is a share of all steps,
-    `dropout` the LoRA's. `dtype` is that of the base's arithmetic: auto is bfloat16 on a GPU, float32 elsewhere.
-    Training ends when the dev loss has not fallen for more than `patience` epochs. Rows may have `context` tokens; the
-    state is saved every `save_minutes`.
+    `base` is a folder, a GGUF file, a known model's name, or OWNER/NAME on the hub; `role` is one of `rows.ROLES`, or
+    several joined by "+" for an adapter that can do all of it; `data` and `dev` are files of solution guidance. `rows`
+    limits the data (0: all). `layers` is how many of the upper blocks are adapted (0: all). `batch` counts rows,
+    `accumulate` batches to one step of the optimizer, `warmup` is a share of all steps, `dropout` the LoRA's. `dtype`
+    is that of the base's arithmetic: auto is bfloat16 on a GPU, float32 elsewhere. Training ends when for more than
+    `patience` epochs neither the dev loss has fallen nor the share of valid guidances risen that a guide writes for the
+    first `validity` dev rows. Rows may have `context` tokens; the state is saved every `save_minutes`.
     """
 
     base: str
@@ -53,16 +54,27 @@ class TrainSettings:
     dtype: str = "auto"
     context: int = 1024
     patience: int = 2
+    validity: int = 32
     save_minutes: float = 5.0
 
+    @property
+    def roles(self) -> list[str]:
+        return self.role.split("+")
+
     def __post_init__(self) -> None:
-        for name, known in (("role", ROLES), ("method", METHODS), ("dtype", DTYPES)):
-            if getattr(self, name) not in known:
-                raise InputError(f"{name}: expected one of {', '.join(known)}, found {getattr(self, name)!r}")
+        for name, found, known in (
+            *(("role", role, ROLES) for role in self.roles),
+            ("method", self.method, METHODS),
+            ("dtype", self.dtype, DTYPES),
+        ):
+            if found not in known:
+                raise InputError(f"{name}: expected one of {', '.join(known)}, found {found!r}")
+        if len(set(self.roles)) < len(self.roles):
+            raise InputError(f"role: expected each role once, found {self.role!r}")
         for name in ("rank", "batch", "accumulate", "context"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: expected at least 1, found {getattr(self, name)}")
-        for name in ("rows", "layers", "warmup", "weight_decay", "dropout", "patience"):
+        for name in ("rows", "layers", "warmup", "weight_decay", "dropout", "patience", "validity"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}: expected at least 0, found {getattr(self, name)}")
         for name in ("rate", "epochs", "alpha", "clip", "save_minutes"):

@@ -21,7 +21,7 @@ import click
 from sgft_edge.binding import Model
 from sgft_edge.cli import run
 from sgft_edge.errors import InputError
-from train.check_sg import read_sg
+from train.check_sg import Row, read_sg
 from train.rows import Example, Writer
 from train.settings import TrainSettings, read_settings
 
@@ -46,7 +46,8 @@ def train(settings: TrainSettings) -> Path:
             writer = Writer(vocabulary)
             examples = _examples(writer, Path(settings.data), settings, settings.rows)
             dev = _examples(writer, Path(settings.dev), settings, 0)
-            return _Run(settings, base, tokenizer, vocabulary, examples, dev, out, metrics).run()
+            checked = read_sg(Path(settings.dev))[: settings.validity] if "guide" in settings.roles else []
+            return _Run(settings, base, tokenizer, writer, examples, dev, checked, out, metrics).run()
         finally:
             vocabulary.close()
 
@@ -59,9 +60,10 @@ class _Run:
         settings: TrainSettings,
         base: Base,
         tokenizer: Metadata,
-        vocabulary: Model,
+        writer: Writer,
         examples: Sequence[Example],
         dev: Sequence[Example],
+        checked: Sequence[Row],
         out: Path,
         metrics: list[dict[str, Any]],
     ) -> None:
@@ -70,9 +72,10 @@ class _Run:
         from train.record import record_of
 
         self.settings, self.out, self.dev, self.metrics = settings, out, dev, metrics
+        self.writer, self.checked = writer, checked
         device, autocast = device_and_type(settings)
-        self.mark = invocation_of(vocabulary, list(examples)) if settings.method == "alora" else []
-        self.model = adapted(base.load(), settings).to(device)
+        self.mark = invocation_of(writer.model, list(examples)) if settings.method == "alora" else []
+        self.model = adapted(base.load(), settings, autocast).to(device)
         self.trainer: Trainer = Trainer(self.model, settings, examples, self.mark, device, autocast)
         self.record = record_of(base, tokenizer, settings, {"rows": len(examples)})
         if self.trainer.resume(out / STATE):
@@ -89,8 +92,8 @@ class _Run:
             row |= {"tokens": trainer.progress.tokens, "seconds": round(trainer.progress.seconds, 2)}
             last = step == trainer.steps
             if step % trainer.steps_per_epoch == 0 or last:
-                row["dev_loss"] = trainer.dev_loss(self.dev)
-                self._keep_the_best(row["dev_loss"])
+                row |= self._judge()
+                self._keep_the_best(row)
             self.metrics.append(row)
             _append(self.out, row)
             self._show(row)
@@ -102,16 +105,25 @@ class _Run:
         trainer.save(self.out / STATE)
         return self.out
 
-    def _keep_the_best(self, dev_loss: float) -> None:
+    def _judge(self) -> dict[str, float]:
+        from train.validity import valid_share
+
+        found = {"dev_loss": self.trainer.dev_loss(self.dev)}
+        if self.checked:
+            prompts = self.writer.examples(list(self.checked), "guide")
+            found["valid"] = valid_share(self.trainer, self.writer.model, self.checked, prompts)
+        return found
+
+    def _keep_the_best(self, row: dict[str, Any]) -> None:
         from train.record import save_adapter
 
         progress = self.trainer.progress
-        if dev_loss < progress.best:
-            progress.best, progress.waited = dev_loss, 0
-            facts = {"step": progress.step, "dev_loss": dev_loss, "seconds": round(progress.seconds)}
-            save_adapter(self.out, self.model, self.record, [*self.metrics, facts], self.mark)
-        else:
-            progress.waited += 1
+        progress.waited += 1
+        if row.get("valid", 0.0) > progress.most_valid:
+            progress.most_valid, progress.waited = row["valid"], 0
+        if row["dev_loss"] < progress.best:
+            progress.best, progress.waited = row["dev_loss"], 0
+            save_adapter(self.out, self.model, self.record, [*self.metrics, row], self.mark)
 
     def _show(self, row: dict[str, Any]) -> None:
         progress, steps = self.trainer.progress, self.trainer.steps
@@ -119,6 +131,7 @@ class _Run:
             return
         left = (steps - progress.step) * progress.seconds / progress.step
         dev = f", dev loss {row['dev_loss']:.4f}" if "dev_loss" in row else ""
+        dev += f", {row['valid']:.0%} valid" if "valid" in row else ""
         click.echo(
             f"step {progress.step} of {steps}: loss {row['loss']:.4f}{dev}, "
             f"{progress.tokens / progress.seconds:.0f} tokens a second, {left / 60:.0f} minutes left",
@@ -176,7 +189,7 @@ def _vocabulary(base: Base, folder: Path) -> tuple[Model, Metadata]:
 
 def _examples(writer: Writer, path: Path, settings: TrainSettings, limit: int) -> list[Example]:
     rows = read_sg(path)
-    examples = writer.examples(rows[:limit] if limit else rows, settings.role)
+    examples = [row for role in settings.roles for row in writer.examples(rows[:limit] if limit else rows, role)]
     for example in examples:
         if len(example) > settings.context:
             raise InputError(
