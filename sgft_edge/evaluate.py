@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,11 @@ from sgft_edge import answers
 from sgft_edge.errors import InputError, SgftError
 from sgft_edge.journal import Journal
 from sgft_edge.options import model_options, open_solver, settings_from, settings_options
-from sgft_edge.problems import Problem, read_problems
+from sgft_edge.problems import Problem, read_problems, read_rows
 from sgft_edge.progress import progress
+from sgft_edge.report import print_table, runs, summarize
 from sgft_edge.settings import Settings
 from sgft_edge.solution import Solution
-from sgft_edge.wilson import wilson
 
 if TYPE_CHECKING:
     from sgft_edge.solver import Solver
@@ -32,21 +32,15 @@ def main(argv: list[str] | None = None) -> int:
     return run(command, argv)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A line of the table: counts of problems; decoded tokens and wall-clock seconds are means a problem."""
-
-    strategy: str
-    correct: int
-    problems: int
-    unparsed: int
-    fallbacks: int
-    decoded: float
-    seconds: float
-
-
 @click.command("evaluate", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--from",
+    "saved",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Show the rows of earlier runs; runs nothing.",
+)
 @click.option("--strategy", "names", default="direct,cot,program,sg,exact", show_default=True, metavar="A,B,...")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="The first N problems only.")
 @click.option("--given-guidance", is_flag=True, help="Follow the 'guidance' of each row instead of the guide's own.")
@@ -55,11 +49,19 @@ class Row:
 @click.option("--parallel", default=8, show_default=True, metavar="N", help="Questions at once.")
 @settings_options
 @model_options
-def command(file: Path, names: str, limit: int | None, given_guidance: bool, **given: Any) -> None:
+def command(
+    file: Path | None, saved: tuple[Path, ...], names: str, limit: int | None, given_guidance: bool, **given: Any
+) -> None:
     """Measure strategies on FILE: JSONL rows with "question", "answer" and perhaps "choices".
 
-    Accuracy comes with Wilson's 95 % interval. Seconds are those of the whole run by the number of problems.
+    Accuracy comes with Wilson's 95 % interval. Seconds are those of the whole run by the number of problems. GAINED and
+    LOST count the problems that only this strategy, or only the table's first, got right, with McNemar's exact p.
     """
+    if saved:
+        _show(saved)
+        return
+    if file is None:
+        raise click.UsageError("expected a FILE of problems, or --from ROWS")
     strategies = list(dict.fromkeys(names.split(",")))
     settings = {name: settings_from(given, name) for name in strategies}  # all looked at before the first runs
     problems = [_checked(problem, given_guidance) for problem in islice(read_problems(file), limit)]
@@ -70,9 +72,15 @@ def command(file: Path, names: str, limit: int | None, given_guidance: bool, **g
         Journal(output, restart=given["restart"]) as journal,
         open_solver(given, settings[strategies[0]], given["parallel"]) as solver,
     ):
-        rows = [summarize(measure(solver, settings[name], problems, journal)) for name in strategies]
-    _print(rows)
+        measured = [measure(solver, settings[name], problems, journal) for name in strategies]
+    print_table([summarize(rows, measured[0] if i else None) for i, rows in enumerate(measured)])
     click.echo(f"rows: {output}", err=True)
+
+
+def _show(paths: tuple[Path, ...]) -> None:
+    """The table of rows that were measured before."""
+    found = [run for path in paths for run in runs(row for _, row in read_rows(path))]
+    print_table([summarize(rows, found[0] if i else None) for i, rows in enumerate(found)])
 
 
 def measure(solver: Solver, settings: Settings, problems: list[Problem], journal: Journal) -> list[dict[str, Any]]:
@@ -103,7 +111,8 @@ def measure(solver: Solver, settings: Settings, problems: list[Problem], journal
 def _key(solver: Solver, settings: Settings, problems: list[Problem]) -> dict[str, Any]:
     """What must be equal for rows to belong to one run."""
     given_guidance = problems[0].asked.guidance is not None  # all have one or none has
-    return {**asdict(settings), "given_guidance": given_guidance, "digests": dict(solver.cast.digests)}
+    plan = solver.cast.plan if settings.plan == "auto" else settings.plan
+    return {**asdict(settings), "plan": plan, "given_guidance": given_guidance, "digests": dict(solver.cast.digests)}
 
 
 def _checked(problem: Problem, given_guidance: bool) -> Problem:
@@ -124,42 +133,6 @@ def _row(problem: Problem, outcome: Solution | SgftError) -> dict[str, Any]:
     answer = outcome.answer if outcome.answer is not None else answers.extract(outcome.text, question.choices)
     correct = answers.is_correct(answer, problem.answer, question.choices)
     return row | outcome.to_dict() | {"answer": answer, "correct": correct}
-
-
-def summarize(rows: list[dict[str, Any]]) -> Row:
-    """Count the rows of one strategy."""
-    solved = [row for row in rows if "error" not in row]
-    return Row(
-        strategy=rows[0]["run"]["strategy"],
-        correct=sum(row["correct"] for row in rows),
-        problems=len(rows),
-        unparsed=sum(row.get("answer") is None for row in rows),
-        fallbacks=sum(row["solved_by"] != row["strategy"] for row in solved),
-        decoded=sum(usage["decoded"] for row in solved for usage in row["usage"].values()) / max(len(solved), 1),
-        seconds=sum(row["wall_seconds"] for row in rows) / len(rows),
-    )
-
-
-def _print(rows: list[Row]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for title in ("STRATEGY", "CORRECT", "ACCURACY", "95 %", "NO ANSWER", "FELL BACK", "TOKENS", "SECONDS"):
-        table.add_column(title, justify="left" if title == "STRATEGY" else "right")
-    for row in rows:
-        low, high = wilson(row.correct, row.problems)
-        table.add_row(
-            row.strategy,
-            f"{row.correct}/{row.problems}",
-            f"{100 * row.correct / row.problems:.1f} %",
-            f"{100 * low:.0f}-{100 * high:.0f}",
-            str(row.unparsed),
-            str(row.fallbacks),
-            f"{row.decoded:.1f}",
-            f"{row.seconds:.2f}",
-        )
-    Console().print(table)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ import pytest
 from tiny import tiny_model
 
 from sgft_edge import evaluate
-from sgft_edge.evaluate import summarize
-from sgft_edge.wilson import wilson
+from sgft_edge.report import summarize
+from sgft_edge.significance import mcnemar, wilson
 
 PROBLEMS = [
     {"id": "a", "question": "What is 1 + 1?", "answer": 2, "guidance": "1. Add the numbers.\n2. Say the sum."},
@@ -98,16 +98,26 @@ def test_rows_of_other_problems_are_not_mixed_in(
 
 def test_summary_counts() -> None:
     usage = {"guide": {"decoded": 10}, "answerer": {"decoded": 5}}
-    solved = {"run": {"strategy": "exact"}, "strategy": "exact", "usage": usage, "wall_seconds": 2.0}
-    row = summarize(
-        [
-            {**solved, "solved_by": "exact", "answer": "3", "correct": True},
-            {**solved, "solved_by": "sg", "answer": None, "correct": False},
-            {"run": {"strategy": "exact"}, "error": "too long", "correct": False, "wall_seconds": 2.0},
-        ]
+    run = {"strategy": "exact", "plan": "stepwise", "operands": "free", "given_guidance": False}
+    solved = {"run": run, "strategy": "exact", "usage": usage, "wall_seconds": 2.0, "question": "?"}
+    rows = [
+        {**solved, "line": 1, "solved_by": "exact", "answer": "3", "correct": True},
+        {**solved, "line": 2, "solved_by": "sg", "answer": None, "correct": False},
+        {"run": run, "line": 3, "question": "?", "error": "too long", "correct": False, "wall_seconds": 2.0},
+    ]
+    found = summarize(rows)
+    assert (found.name, found.correct, found.problems, found.unparsed, found.fallbacks) == (
+        "exact stepwise",
+        1,
+        3,
+        2,
+        1,
     )
-    assert (row.correct, row.problems, row.unparsed, row.fallbacks) == (1, 3, 2, 1)
-    assert (row.decoded, row.seconds) == (15.0, 2.0)
+    assert (found.decoded, found.seconds, found.p) == (15.0, 2.0, None)
+    other = [{**row, "correct": not row["correct"]} for row in rows]
+    against = summarize(rows, other)
+    assert (against.gained, against.lost, against.p) == (1, 2, 1.0)
+    assert summarize(rows, other[:2]).p is None  # other problems
 
 
 @pytest.mark.parametrize(
@@ -125,3 +135,21 @@ def test_wilson_intervals_are_those_published(successes: int, trials: int, low: 
 
 def test_wilson_without_trials_knows_nothing() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("gained", "lost", "p"), [(0, 0, 1.0), (1, 0, 1.0), (5, 0, 0.0625), (2, 8, 0.109375)])
+def test_mcnemar_is_twice_the_tail_of_a_fair_coin(gained: int, lost: int, p: float) -> None:
+    assert mcnemar(gained, lost) == mcnemar(lost, gained) == pytest.approx(p)
+
+
+def test_saved_rows_give_the_same_table(
+    model: str, problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "rows.jsonl"
+    options = ["--guide", model, "--max-tokens", "6", "--output", str(output)]
+    assert evaluate.main([str(problems), "--strategy", "direct,cot", *options]) == 0
+    table = capsys.readouterr().out
+    assert evaluate.main(["--from", str(output)]) == 0
+    assert capsys.readouterr().out == table
+    assert "GAINED" in table
+    assert evaluate.main([]) == 2
