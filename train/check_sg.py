@@ -19,9 +19,11 @@ from typing import Any
 
 import click
 
+from sgft_edge.answers import extract_number, is_correct
 from sgft_edge.arithmetic import evaluate, format_value
 from sgft_edge.cli import run
 from sgft_edge.errors import EvaluationError, GuidanceError, InputError
+from sgft_edge.exact import with_exact_values
 from sgft_edge.guidance import parse, violations
 from sgft_edge.numerals import numbers_in
 from sgft_edge.problems import read_rows
@@ -140,21 +142,20 @@ def _told(row: Row, steps: str) -> str | None:
 
 
 def _leads_astray(row: Row) -> str | None:
-    value: Fraction | None = None
+    values: list[Fraction] = []
     for expression in row.expressions or ():
         if expression is None:
             continue
         try:
-            value = evaluate(expression)
+            values.append(evaluate(with_exact_values(expression, values)))
         except EvaluationError as e:
             return f"{expression!r}: {e}"
-    if value is None:
+    if not values:
         return "expected at least one expression, found none"
-    try:
-        expected = evaluate((row.answer or "").replace(",", ""))
-    except EvaluationError:
+    if row.answer is None or extract_number(row.answer) is None:
         return f"expected a number as the answer, found {row.answer!r}"
-    return None if value == expected else f"they lead to {format_value(value)}, the answer is {row.answer}"
+    found = format_value(values[-1])
+    return None if is_correct(found, row.answer) else f"they lead to {found}, the answer is {row.answer}"
 
 
 def copies(rows: Sequence[tuple[str, str]], others: Sequence[tuple[str, str]] | None = None) -> Iterator[Fault]:

@@ -1,0 +1,249 @@
+"""Which LoRA a role plays with, and for which prompts it is on: tiny models, adapters whose files say their role."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from engines import TOLERANCE, Probe
+from gguf import GGUFReader, GGUFWriter
+from test_solver import BIKES, PLAN, open_tiny
+
+from sgft_edge import prompts, solve, store
+from sgft_edge.adapters import PROMPTS_KEY, ROLE_KEY, AdapterFile
+from sgft_edge.binding import peek
+from sgft_edge.cast import Cast
+from sgft_edge.errors import AdapterMismatch, InputError, ModelError, SgftError
+from sgft_edge.files import models_folder
+from sgft_edge.manifest import Entry, put
+from sgft_edge.prompts import EXECUTE, GUIDE
+from sgft_edge.question import Question
+from sgft_edge.settings import Sampling, Settings
+
+Pair = tuple[str | None, ...]
+Loras = dict[str, Path]
+STEPWISE, NEITHER = Settings(plan="stepwise"), (None, None)
+
+
+def adapter_file(out: Path, base: Path, facts: dict[str, str | list[str]], seed: int = 1) -> Path:
+    """A tiny LoRA with these metadata, before all others."""
+    plain = GGUFReader(tiny.tiny_adapter(out.with_suffix(".plain"), base, seed=seed))
+    writer = GGUFWriter(out, plain.fields["general.architecture"].contents())
+    for key, value in facts.items():
+        writer.add_string(key, value) if isinstance(value, str) else writer.add_array(key, value)
+    for key in ("general.type", "adapter.type", "adapter.lora.alpha"):
+        writer.add_key_value(key, plain.fields[key].contents(), plain.fields[key].types[0])
+    for tensor in plain.tensors:
+        writer.add_tensor(tensor.name, tensor.data)
+    return tiny._written(writer, out)
+
+
+@pytest.fixture(scope="module")
+def loras(tiny_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Loras:
+    """Adapters of the tiny llama by the role that their files state: "unsaid" states none; "qwen2" is for that one."""
+    folder, facts = tmp_path_factory.mktemp("loras"), {PROMPTS_KEY: prompts.guide_digest()}
+    found = {"unsaid": tiny_files / "lora.gguf"}
+    for seed, role in enumerate(("guide", "answerer", "solver", "guide+solver", "guide+answerer"), start=3):
+        found[role] = adapter_file(folder / f"{role}.gguf", tiny_files / "llama.gguf", facts | {ROLE_KEY: role}, seed)
+    found["qwen2"] = adapter_file(folder / "qwen2.gguf", tiny_files / "qwen2.gguf", {ROLE_KEY: "answerer"})
+    return found
+
+
+def chosen(loras: Loras, guides: str, answerers: str = "auto") -> dict[str, object]:
+    return {"adapter": loras.get(guides, guides), "answerer_adapter": loras.get(answerers, answerers)}
+
+
+def files(cast: Cast) -> Pair:
+    """The guide's and the answerer's adapter by the names of their files."""
+    return tuple(role.adapter.path.stem if role.adapter else None for role in (cast.guide, cast.answerer))
+
+
+def test_a_file_says_what_it_was_trained_for(loras: Loras) -> None:
+    read = {role: AdapterFile.read(path) for role, path in loras.items() if role != "qwen2"}
+    assert {role: (found.tasks("guide"), found.tasks("answerer"), found.plan) for role, found in read.items()} == {
+        "unsaid": ({GUIDE, EXECUTE}, {EXECUTE}, "first"),
+        "guide": ({GUIDE}, set(), "first"),
+        "answerer": (set(), {EXECUTE}, "first"),
+        "solver": ({EXECUTE}, {EXECUTE}, "stepwise"),
+        "guide+solver": ({GUIDE, EXECUTE}, {EXECUTE}, "stepwise"),
+        "guide+answerer": ({GUIDE}, {EXECUTE}, "first"),
+    }
+
+
+def test_another_role_is_refused_in_one_line(llama: Path, loras: Loras, capsys: pytest.CaptureFixture[str]) -> None:
+    for option, role, others in (("--adapter", "answerer", "guide"), ("--answerer-adapter", "guide", "answerer")):
+        assert solve.main([BIKES, "--guide", str(llama), option, str(loras[role])]) == 2
+        complaint = f"{option}: expected an adapter trained as {others} or solver, found {role} in {loras[role]}"
+        assert capsys.readouterr() == ("", f"sgft-edge: error: {complaint}\n")
+
+
+@pytest.mark.parametrize("adapters", [("unsaid",), ("guide",), ("none", "answerer"), ("solver",)])
+def test_an_adapter_is_on_for_its_own_prompts_alone(llama: Path, loras: Loras, adapters: tuple[str, ...]) -> None:
+    given = Question(BIKES, guidance=PLAN)
+    cases = {"exact, given": given, "cot": BIKES, "direct": BIKES, "program": BIKES, "sg, given": given, "sg": BIKES}
+    on_in = "sg" if adapters in (("unsaid",), ("guide",)) else "exact, given"
+    with open_tiny(llama) as bare, open_tiny(llama, **chosen(loras, *adapters)) as tuned:
+        probes = [Probe(solver.cast.guide.engine) for solver in (bare, tuned)]
+        for case, question in cases.items():
+            for probe in probes:
+                probe.rows, probe.logits = [], {}
+            settings = Settings(case.partition(",")[0], max_tokens=12)
+            texts = [solver.solve(question, settings).text for solver in (bare, tuned)]
+            first, tuned_first = (probe.logits[0][0] for probe in probes)
+            is_on = any(weights is not None for *_, weights in probes[1].rows)
+            assert is_on == (case == on_in), case
+            assert (np.abs(first - tuned_first).max() > TOLERANCE) == is_on, case
+            assert is_on or texts[0] == texts[1], case
+
+
+def test_each_role_takes_its_steps_under_its_own_adapter(llama: Path, loras: Loras) -> None:
+    with open_tiny(llama, **chosen(loras, "solver", "answerer")) as solver:
+        probe, own = Probe(solver.cast.guide.engine), (solver.cast.guide.adapter, solver.cast.answerer.adapter)
+        for seed in range(80):  # until a step ends, so that the answerer has its turn
+            solver.solve(BIKES, Settings("exact", max_tokens=1, sampling=Sampling(10.0, seed=seed)))
+            used = {(slot, weights) for slot, _, _, weights in probe.rows if weights}
+            assert used <= set(enumerate(own))
+            if len(used) == 2:
+                return
+        pytest.fail("no seed ends a step")
+
+
+@pytest.mark.parametrize(
+    ("shipped", "adapters", "expected", "sequences"),
+    [
+        ([], ("none", "answerer"), (None, "answerer"), 2),
+        ([], ("unsaid",), ("lora", None), 2),
+        ([], ("unsaid", "unsaid"), ("lora", "lora"), 1),
+        ([], ("guide", "answerer"), ("guide", "answerer"), 2),
+        ([], ("solver", "answerer"), ("solver", "answerer"), 2),
+        ([], ("guide+solver",), ("guide+solver", "guide+solver"), 1),
+        ([], ("guide+answerer",), ("guide+answerer", "guide+answerer"), 2),
+        (["guide"], ("auto",), ("guide", None), 1),
+        (["answerer"], ("auto",), (None, "answerer"), 2),
+        (["answerer", "guide"], ("auto",), ("guide", "answerer"), 2),
+        (["answerer", "solver"], ("auto",), ("solver", "solver"), 1),
+        (["unsaid"], ("auto",), NEITHER, 1),
+        (["solver"], ("none",), NEITHER, 1),
+        (["solver"], ("auto", "none"), ("solver", None), 2),
+        (["solver"], ("guide",), ("guide", "solver"), 2),
+    ],
+)
+def test_which_adapters_one_model_gets_and_whether_they_need_a_sequence_each(
+    llama: Path, loras: Loras, shipped: list[str], adapters: tuple[str, ...], expected: Pair, sequences: int
+) -> None:
+    store.add("mine", llama)
+    for role in shipped:
+        store.add(role, loras[role], role="adapter", base="mine")
+    for guide, answerer in (("mine", None), (llama, "mine")):
+        with open_tiny(guide, answerer=answerer, **chosen(loras, *adapters), settings=STEPWISE, parallel=2) as solver:
+            cast, (engine,) = solver.cast, solver.cast.engines
+            assert files(cast) == expected
+            assert (cast.sequences(True), cast.sequences(False)) == ({engine: sequences}, {engine: 1})
+            assert engine.slots == 2 * sequences
+            assert cast.guide.shares_weights_with(cast.answerer, EXECUTE) == (sequences == 1)
+            assert cast.auto == (None if expected == NEITHER else "exact")
+            assert len(cast.warnings) == ("lora" in expected)
+            named = (cast.models.get("adapter"), cast.models.get("answerer_adapter"))
+            assert named == tuple(file and f"{file}.gguf" for file in expected)
+
+
+def test_auto_passes_over_other_bases_and_files_that_are_not_here(tiny_files: Path, loras: Loras) -> None:
+    store.add("mine", tiny_files / "llama.gguf")
+    store.add("other", tiny_files / "qwen2.gguf")
+    store.add("a-solver", loras["solver"], role="adapter", base="other")
+    put(Entry(name="b", title="b", role="adapter", file="b.gguf", licence="MIT", base="mine", own=True))
+    with open_tiny("mine", adapter="auto") as solver:
+        assert files(solver.cast) == NEITHER
+    models_folder().mkdir()
+    (models_folder() / "b.gguf").symlink_to(loras["solver"])
+    with open_tiny("mine", adapter="auto") as solver:
+        assert files(solver.cast) == ("b", "b")
+
+
+def test_two_models_have_an_adapter_each(tiny_files: Path, loras: Loras) -> None:
+    guide, answerer = tiny_files / "llama.gguf", tiny_files / "qwen2.gguf"
+    store.add("theirs", answerer)
+    store.add("tuned", loras["qwen2"], role="adapter", base="theirs")
+    for adapter, expected in (("none", None), ("solver", "solver")):
+        with open_tiny(guide, answerer=answerer, **chosen(loras, adapter)) as solver:
+            assert files(solver.cast) == (expected, "qwen2")
+            assert [engine.slots for engine in solver.cast.engines] == [1, 1]
+            assert solver.solve(BIKES, Settings("exact", max_tokens=1)).text
+    with pytest.raises(AdapterMismatch):
+        open_tiny(guide, answerer=answerer, answerer_adapter=loras["solver"])
+
+
+@pytest.mark.xfail(strict=True, reason="adapters are compared by path, models by file: it is loaded twice")
+def test_one_adapter_by_two_paths_is_one_adapter(llama: Path, loras: Loras, tmp_path: Path) -> None:
+    (tmp_path / "link.gguf").symlink_to(loras["solver"])
+    with open_tiny(llama, adapter=loras["solver"], answerer_adapter=tmp_path / "link.gguf") as solver:
+        assert solver.cast.guide.adapter is solver.cast.answerer.adapter
+
+
+@pytest.mark.parametrize("opened_for", ["auto", "first", "stepwise"])
+@pytest.mark.parametrize("role", ["none", "guide", "solver", "guide+solver"])
+def test_plan_auto_is_that_of_opening_or_of_training(llama: Path, loras: Loras, role: str, opened_for: str) -> None:
+    with open_tiny(llama, **chosen(loras, role), settings=Settings(plan=opened_for)) as solver:
+        expected = opened_for if opened_for != "auto" else "stepwise" if "solver" in role else "first"
+        for asked, planned in (("auto", expected), ("first", "first"), ("stepwise", "stepwise")):
+            begins_with = next(iter(solver.stream(BIKES, Settings("exact", asked, max_tokens=1)))).kind
+            assert (begins_with == "guidance") == (planned == "first"), asked
+
+
+def test_peek_reads_whole_keys_whose_value_is_a_string(loras: Loras) -> None:
+    found = {key: peek(loras["guide+solver"], key) for key in (ROLE_KEY, PROMPTS_KEY, "general.type")}
+    assert list(found.values()) == ["guide+solver", prompts.guide_digest(), "adapter"]
+    for absent in ("sgft", "sgft.rol", "gft.role", "sgft.role ", "adapter.lora.alpha", "guide+solver", "", "é"):
+        assert peek(loras["guide+solver"], absent) is None
+
+
+def test_peek_on_a_file_that_is_cut_off_anywhere(loras: Loras, tmp_path: Path) -> None:
+    whole, cut = loras["guide+solver"].read_bytes(), tmp_path / "cut.gguf"
+    for length in range(4, whole.index(b"guide+solver") + len("guide+solver") + 1):
+        cut.write_bytes(whole[:length])
+        assert "guide+solver".startswith(peek(cut, ROLE_KEY) or "")
+    assert peek(cut, ROLE_KEY) == "guide+solver"
+
+
+def test_a_huge_length_is_survived(llama: Path, loras: Loras, tmp_path: Path) -> None:
+    whole, damaged = loras["solver"].read_bytes(), tmp_path / "damaged.gguf"
+    for length in (2**16, 2**31, 2**63, 2**64 - 1):
+        damaged.write_bytes(whole.replace(struct.pack("<Q", 6) + b"solver", struct.pack("<Q", length) + b"solver"))
+        assert len(peek(damaged, ROLE_KEY) or "") < 2**16
+        with pytest.raises(SgftError):
+            open_tiny(llama, adapter=damaged)
+
+
+@pytest.mark.xfail(strict=True, reason="a refusal repeats the role as it stands in the file, up to 64 KiB of it")
+@pytest.mark.parametrize("role", ["gui\nde", "\x1b[2J", "planner" * 9000], ids=["two lines", "escape", "long"])
+def test_a_refusal_is_a_short_printable_line(llama: Path, tmp_path: Path, role: str) -> None:
+    wrong = adapter_file(tmp_path / "wrong.gguf", llama, {ROLE_KEY: role})
+    with pytest.raises(InputError) as found:
+        open_tiny(llama, adapter=wrong)
+    assert str(found.value).isprintable()
+    assert len(str(found.value)) < 500
+
+
+@pytest.mark.xfail(strict=True, reason="peek looks for bytes in the first 64 KiB, whatever they belong to")
+@pytest.mark.parametrize(
+    ("before", "role"),
+    [("x" * 65536, "solver"), ("x" * 65412, "guide+solver"), ([ROLE_KEY, "8 bytes."], "guide")],
+    ids=["after 64 KiB", "across 64 KiB", "after a list"],
+)
+def test_peek_reads_what_llama_cpp_reads(llama: Path, tmp_path: Path, before: str | list[str], role: str) -> None:
+    path = adapter_file(tmp_path / "adapter.gguf", llama, {"x": before, ROLE_KEY: role})
+    with open_tiny(llama) as solver:
+        assert solver.cast.guide.engine.adapter(path).metadata(ROLE_KEY) == role
+    assert peek(path, ROLE_KEY) == role
+
+
+@pytest.mark.parametrize("content", [b"", b"GGU", b"FUGG" + bytes(100), None])
+def test_peek_refuses_what_is_not_gguf(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "file.gguf"
+    path.mkdir() if content is None else path.write_bytes(content)
+    for wrong in (path, tmp_path / "absent.gguf"):
+        with pytest.raises(ModelError, match=wrong.name):
+            peek(wrong, ROLE_KEY)

@@ -1,0 +1,195 @@
+"""Self-training by execution: `python -m train.self_train --config CONFIG --adapter RUN --out FOLDER`.
+
+The tuned model samples solutions of the training problems in the runtime. Those whose exact execution reaches the
+reference answer, and whose expressions nobody wrote before, join the teacher's data; then the adapter is trained anew
+from the base. (Rejection-sampling fine-tuning, https://arxiv.org/abs/2308.01825; STaR, https://arxiv.org/abs/2203.14465)
+
+Each round has a folder: the exported adapter that sampled, all samples, the data, the new adapter, and round.json with
+what came of it. A run that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sgft_edge.answers import is_correct
+from sgft_edge.cli import run
+from sgft_edge.errors import InputError, SgftError
+from sgft_edge.files import write_atomically
+from sgft_edge.journal import Journal
+from sgft_edge.progress import progress
+from sgft_edge.settings import Sampling, Settings
+from sgft_edge.solution import Solution
+from sgft_edge.solver import Solver
+from train.check_sg import Row, faults_of, read_sg
+from train.settings import TrainSettings, read_settings
+from train.sgft import train
+
+GREEDY = 0  # the seed that stands for no sampling
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How solutions are sampled: `samples` for each problem, of which at most `keep` are kept."""
+
+    samples: int = 4
+    keep: int = 4
+    temperature: float = 0.7
+    parallel: int = 16
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "keep", "parallel"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}: expected at least 1, found {getattr(self, name)}")
+        if not self.temperature > 0:
+            raise InputError(f"temperature: expected more than 0, found {self.temperature}")
+
+
+def self_train(settings: TrainSettings, adapter: Path, out: Path, rounds: int, sampler: Sampler) -> Path:
+    """Run the rounds, or go on with them; returns the last adapter's folder. Raises `SgftError`."""
+    teacher = [row for row in read_sg(Path(settings.data)) if row.answer is not None and row.expressions is not None]
+    dev = [row for row in read_sg(Path(settings.dev)) if row.answer is not None and row.expressions is not None]
+    for number in range(1, rounds + 1):
+        folder = out / f"round-{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        seeds = range(1, sampler.samples + 1)
+        samples = _solved(settings.base, adapter, teacher, sampler, seeds, folder / "samples.jsonl")
+        kept = choose(teacher, samples, sampler.keep)
+        data = folder / "data.jsonl"
+        own = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
+        write_atomically(data, Path(settings.data).read_text(encoding="utf-8") + own)
+        adapter = train(dataclasses.replace(settings, data=str(data), out=str(folder / "adapter")))
+        judged = _solved(settings.base, adapter, dev, sampler, [GREEDY], folder / "dev.jsonl")
+        found = {
+            "round": number,
+            "sampled": len(samples),
+            "correct": sum(row["correct"] for row in samples),
+            "kept": len(kept),
+            "problems": len({row["line"] for row in samples if row["correct"]}),
+            "dev_correct": sum(row["correct"] for row in judged),
+            "dev_problems": len(judged),
+        }
+        write_atomically(folder / "round.json", json.dumps(found, indent=1) + "\n")
+        click.echo(json.dumps(found), err=True)
+    return adapter
+
+
+def choose(teacher: Sequence[Row], samples: Sequence[dict[str, Any]], keep: int) -> list[dict[str, Any]]:
+    """Rows of data from the samples that are correct, without fault, and computed as nobody did before them."""
+    problems = {row.line: row for row in teacher}
+    known = {(row.line, _way(row.expressions or ())) for row in teacher}
+    counts: Counter[int] = Counter()
+    kept = []
+    for sample in samples:
+        line = sample["line"]
+        way = (line, _way(sample["expressions"]))
+        if not sample["correct"] or way in known or counts[line] == keep:
+            continue
+        row = dataclasses.replace(problems[line], guidance=sample["guidance"], expressions=tuple(sample["expressions"]))
+        if any(faults_of(row)):
+            continue
+        known.add(way)
+        counts[line] += 1
+        kept.append(
+            {
+                "id": f"{row.id}-own-{counts[line]}",
+                "question": row.question.text,
+                "guidance": row.guidance,
+                "expressions": sample["expressions"],
+                "answer": row.answer,
+            }
+        )
+    return kept
+
+
+def _way(expressions: Sequence[str | None]) -> tuple[str, ...]:
+    """What makes two solutions one: the same expressions, however they are spaced."""
+    return tuple("".join(part.split()) for part in expressions if part)
+
+
+def _solved(
+    model: str, adapter: Path, rows: Sequence[Row], sampler: Sampler, seeds: Sequence[int], path: Path
+) -> list[dict[str, Any]]:
+    """Solutions of all rows, one for each seed, by the exported adapter."""
+    with Journal(path) as journal:
+        done = {(row["line"], row["seed"]) for row in journal.rows}
+        todo = {seed: [row for row in rows if (row.line, seed) not in done] for seed in seeds}
+        if any(todo.values()):
+            exported = _export(adapter, path.with_name(f"export-for-{path.stem}"))
+            with (
+                Solver.open(model, adapter=exported, parallel=sampler.parallel, threads=sampler.threads) as solver,
+                progress(path.stem, sum(map(len, todo.values()))) as advance,
+            ):
+                for seed, part in todo.items():
+                    for row in _sampled(solver, part, seed, sampler.temperature if seed != GREEDY else 0.0):
+                        journal.write(row)
+                        journal.rows.append(row)
+                        advance()
+        return sorted(journal.rows, key=lambda row: (row["line"], row["seed"]))
+
+
+def _sampled(solver: Solver, rows: Sequence[Row], seed: int, temperature: float) -> Iterator[dict[str, Any]]:
+    settings = Settings("exact", sampling=Sampling(temperature, seed=seed), max_tokens=1)  # what falls back is lost
+    for index, outcome in solver.solve_each((row.question for row in rows), settings):
+        row = rows[index]
+        solved = isinstance(outcome, Solution) and outcome.solved_by == "exact"
+        steps = outcome.steps if isinstance(outcome, Solution) and solved else ()
+        yield {
+            "line": row.line,
+            "seed": seed,
+            "question": row.question.text,
+            "guidance": "\n".join(f"{number}. {step.text}" for number, step in enumerate(steps, start=1)),
+            "expressions": [step.expression for step in steps],
+            "correct": isinstance(outcome, Solution) and solved and is_correct(outcome.answer, str(row.answer)),
+            "decoded": outcome.decoded if isinstance(outcome, Solution) else 0,
+            "error": str(outcome) if isinstance(outcome, SgftError) else None,
+        }
+
+
+def _export(adapter: Path, folder: Path) -> Path:
+    """The adapter as GGUF, proven."""
+    from convert import export_gguf
+
+    if not folder.is_dir() and export_gguf.main([str(adapter), "--out", str(folder), "--format", "adapter"]) != 0:
+        raise SgftError(f"{adapter}: it could not be exported")
+    return next(folder.glob("*.gguf"))
+
+
+@click.command("self_train", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Of the training.")
+@click.option("--base", metavar="MODEL", help="A known model's name or a GGUF file.  [default: the config's]")
+@click.option("--adapter", type=click.Path(path_type=Path), required=True, metavar="DIR", help="To begin with.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
+@click.option("--data", metavar="FILE", help="Problems with a teacher's guidance.  [default: the config's]")
+@click.option("--epochs", type=float, help="Of each round.  [default: the config's]")
+@click.option("--dtype", help="[default: the config's]")
+@click.option("--rounds", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--samples", default=Sampler.samples, show_default=True, metavar="K", help="For each problem.")
+@click.option("--keep", default=Sampler.keep, show_default=True, metavar="N", help="At most, for each problem.")
+@click.option("--temperature", default=Sampler.temperature, show_default=True, metavar="T")
+@click.option("--parallel", default=Sampler.parallel, show_default=True, metavar="N", help="Problems at once.")
+@click.option("--threads", type=int, metavar="N", help="[default: the physical cores]")
+def command(config: Path, adapter: Path, out: Path, rounds: int, **given: Any) -> None:
+    """Let a tuned model add to its own training data what execution proves right, and train it anew."""
+    overrides = {name: given.pop(name) for name in ("base", "data", "epochs", "dtype")}
+    settings = read_settings(config, overrides | {"out": str(out)})
+    click.echo(self_train(settings, adapter, out, rounds, Sampler(**given)))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    return run(command, argv, "self_train")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
