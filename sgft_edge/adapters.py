@@ -17,8 +17,8 @@ from pathlib import Path
 
 from sgft_edge import prompts
 from sgft_edge.binding import peek
-from sgft_edge.errors import InputError
-from sgft_edge.manifest import Manifest
+from sgft_edge.errors import InputError, ModelError
+from sgft_edge.manifest import Entry, Manifest
 from sgft_edge.store import entry_for, locate, resolve
 
 PROMPTS_KEY = "sgft.prompts_digest"  # metadata of an adapter: the prompts that it was trained with,
@@ -32,6 +32,9 @@ _TASKS = {
 }
 
 
+ROLES = ("guide", "answerer", "solver")
+
+
 @dataclass(frozen=True, slots=True)
 class AdapterFile:
     """An adapter's file and its training's roles; empty where the file does not say."""
@@ -41,9 +44,12 @@ class AdapterFile:
 
     @classmethod
     def read(cls, path: Path) -> AdapterFile:
-        """What the file says of itself. Raises `ModelError` where it cannot be read."""
+        """What the file says of itself. Raises `ModelError` where it cannot be read or names a role unknown here."""
         roles = peek(path, ROLE_KEY)
-        return cls(path, tuple(roles.split("+")) if roles else ())
+        trained_for = tuple(roles.split("+")) if roles else ()
+        if unknown := [role for role in trained_for if role not in ROLES]:
+            raise ModelError(f"{path}: expected an adapter for {', '.join(ROLES)}, found {unknown[0][:40]!r}")
+        return cls(path, trained_for)
 
     def tasks(self, role: str) -> frozenset[str]:
         """The prompts that this adapter is on for in that role, of those that the role reads."""
@@ -62,7 +68,8 @@ def choose_adapters(
     """The guide's and the answerer's adapter, each a name, a file, "none", or "auto": that of the model.
 
     Where one model plays both roles, an answerer's "auto" goes with the guide: its adapter, if that was trained to
-    answer too, and none where the guide has "none". Raises `InputError` for an adapter that was trained for another
+    answer too, and none where the guide has "none". A guide's adapter that cannot answer leaves the answerer its own.
+    Raises `InputError` for an adapter that was trained for another
     role.
     """
     guides = _chosen(adapter, guide, "guide", "--adapter")
@@ -90,10 +97,18 @@ def _chosen(wanted: Name, model: Name, role: str, option: str) -> AdapterFile | 
 
 def _shipped(model: Name, role: str) -> AdapterFile | None:
     """The adapter that the manifest has for a model's role, if it is on this machine."""
-    base = entry_for(model)
-    for entry in Manifest.load().entries.values() if base else ():
-        if base and entry.role == "adapter" and entry.base == base.name and (path := locate(entry)):
-            found = AdapterFile.read(path)
+    entries = Manifest.load().entries
+    known = entry_for(model)
+    for entry in entries.values() if known else ():
+        if entry.role == "adapter" and known and _is_base(entries.get(entry.base or ""), known) and locate(entry):
+            found = AdapterFile.read(resolve(entry.name))
             if found.trained_for and found.tasks(role):
                 return found
     return None
+
+
+def _is_base(base: Entry | None, model: Entry) -> bool:
+    """Whether two entries name one model, perhaps by two names."""
+    if base is None or base.name == model.name:
+        return base is not None
+    return base.sha256 is not None and base.sha256 == model.sha256

@@ -8,10 +8,10 @@ https://github.com/ggml-org/llama.cpp/blob/master/include/llama.h
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
-import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -98,21 +98,34 @@ def _checked_path(path: Path, what: str) -> bytes:
     return os.fsencode(path)
 
 
-def peek(path: Path, key: str) -> str | None:
-    """A string among the first metadata of a GGUF file, read without llama.cpp. Raises `ModelError`.
+class _GGUFParams(ctypes.Structure):
+    """https://github.com/ggml-org/ggml/blob/master/include/gguf.h"""
 
-    Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
-    """
-    _checked_path(path, "file")
-    with path.open("rb") as f:
-        head = f.read(65536)
-    name = key.encode()
-    start = head.find(struct.pack("<Q", len(name)) + name + struct.pack("<I", _GGUF_STRING))
-    if start < 0:
-        return None
-    at = start + 8 + len(name) + 4
-    (length,) = struct.unpack_from("<Q", head.ljust(at + 8, b"\0"), at)
-    return head[at + 8 : at + 8 + length].decode("utf-8", "replace")
+    _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
+
+
+def peek(path: Path, key: str) -> str | None:
+    """A text among the metadata of a GGUF file that is not loaded. Raises `ModelError` for a damaged file."""
+    from llama_cpp._ggml import libggml as ggml
+
+    start_backend()
+    ggml.gguf_init_from_file.argtypes = (ctypes.c_char_p, _GGUFParams)
+    ggml.gguf_init_from_file.restype = ctypes.c_void_p
+    for name, result in (("find_key", ctypes.c_int64), ("get_kv_type", ctypes.c_int), ("get_val_str", ctypes.c_char_p)):
+        getattr(ggml, f"gguf_{name}").restype = result
+    raw = _checked_path(path, "file")
+    _log.clear()
+    handle = ctypes.c_void_p(ggml.gguf_init_from_file(raw, _GGUFParams(True, None)))
+    if not handle:
+        raise ModelError(f"{path}: expected a GGUF file, found a damaged one: {_log.reason('fetch it again')}")
+    try:
+        found = ctypes.c_int64(ggml.gguf_find_key(handle, key.encode()))
+        if found.value < 0 or ggml.gguf_get_kv_type(handle, found) != _GGUF_STRING:
+            return None
+        text: bytes = ggml.gguf_get_val_str(handle, found)
+        return text.decode("utf-8", "replace")
+    finally:
+        ggml.gguf_free(handle)
 
 
 def _string(read: Any, *args: Any) -> str | None:
@@ -148,9 +161,10 @@ class Model:
         _log.clear()
         self._p = c.llama_model_load_from_file(_checked_path(path, "model"), params)
         if not self._p:
-            is_adapter = peek(path, "general.type") == "adapter"
-            hint = "it is a LoRA: give it with --adapter" if is_adapter else _log.reason("the file is damaged")
-            raise ModelError(f"{path}: llama.cpp cannot load it as a model: {hint}")
+            reason = _log.reason("the file is damaged")
+            with contextlib.suppress(ModelError):
+                reason = "it is a LoRA: give it as an adapter" if peek(path, "general.type") == "adapter" else reason
+            raise ModelError(f"{path}: llama.cpp cannot load it as a model: {reason}")
         self.offloaded_layers = _log.offloaded[0] if gpu_layers and _log.offloaded else 0
         self._vocab = c.llama_model_get_vocab(self._p)
         self.n_vocab: int = c.llama_vocab_n_tokens(self.vocab)

@@ -95,7 +95,7 @@ def open_cast(
             device=where.name,
             offloaded_layers=offloaded,
             auto="exact" if loaded else (answerer_entry.auto if answerer_entry else None),
-            warnings=_warnings(loaded.values()),
+            warnings=(*_warnings(loaded.values()), *_unused(guides, plan)),
         )
     except BaseException:
         for engine in opened:
@@ -113,7 +113,7 @@ def _role(name: str, engine: Engine, chosen: AdapterFile | None) -> Role:
 def _apart(guides: AdapterFile | None, answerers: AdapterFile | None) -> bool:
     """Whether the roles of one model execute a guidance with weights of their own."""
     used = [
-        chosen.path if chosen and prompts.EXECUTE in chosen.tasks(role) else None
+        chosen.path.resolve() if chosen and prompts.EXECUTE in chosen.tasks(role) else None
         for role, chosen in (("guide", guides), ("answerer", answerers))
     ]
     return used[0] != used[1]
@@ -130,3 +130,11 @@ def _warnings(adapters: Iterable[Adapter]) -> tuple[str, ...]:
                 f"({prompts.guide_digest()[:12]}), found one trained {found}: what it writes may be worse"
             )
     return tuple(warnings)
+
+
+def _unused(guides: AdapterFile | None, plan: str) -> tuple[str, ...]:
+    """A word to those who ask for a plan that the guide's adapter was not trained to write."""
+    needed = prompts.EXECUTE if plan == "stepwise" else prompts.GUIDE
+    if guides is None or needed in guides.tasks("guide"):
+        return ()
+    return (f"{guides.path.name}: trained as {'+'.join(guides.trained_for)}, so it is off for plan {plan}",)

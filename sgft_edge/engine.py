@@ -241,9 +241,10 @@ class Engine:
 
     def adapter(self, path: Path) -> Adapter:
         """Load an adapter, once. Raises `AdapterMismatch`."""
-        if path not in self._adapters:
-            self._adapters[path] = Adapter(self.model, path)
-        return self._adapters[path]
+        file = path.resolve()
+        if file not in self._adapters:
+            self._adapters[file] = Adapter(self.model, path)
+        return self._adapters[file]
 
     @property
     def free(self) -> int:

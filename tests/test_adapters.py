@@ -16,7 +16,7 @@ from sgft_edge import prompts, solve, store
 from sgft_edge.adapters import PROMPTS_KEY, ROLE_KEY, AdapterFile
 from sgft_edge.binding import peek
 from sgft_edge.cast import Cast
-from sgft_edge.errors import AdapterMismatch, InputError, ModelError, SgftError
+from sgft_edge.errors import AdapterMismatch, ModelError, SgftError
 from sgft_edge.files import models_folder
 from sgft_edge.manifest import Entry, put
 from sgft_edge.prompts import EXECUTE, GUIDE
@@ -145,7 +145,9 @@ def test_which_adapters_one_model_gets_and_whether_they_need_a_sequence_each(
             assert engine.slots == 2 * sequences
             assert cast.guide.shares_weights_with(cast.answerer, EXECUTE) == (sequences == 1)
             assert cast.auto == (None if expected == NEITHER else "exact")
-            assert len(cast.warnings) == ("lora" in expected)
+            assert sum("these prompts" in warning for warning in cast.warnings) == ("lora" in expected)
+            unused = cast.guide.adapter is not None and cast.guide.adapter_for(EXECUTE) is None
+            assert any("off for plan stepwise" in warning for warning in cast.warnings) == unused
             named = (cast.models.get("adapter"), cast.models.get("answerer_adapter"))
             assert named == tuple(file and f"{file}.gguf" for file in expected)
 
@@ -176,7 +178,6 @@ def test_two_models_have_an_adapter_each(tiny_files: Path, loras: Loras) -> None
         open_tiny(guide, answerer=answerer, answerer_adapter=loras["solver"])
 
 
-@pytest.mark.xfail(strict=True, reason="adapters are compared by path, models by file: it is loaded twice")
 def test_one_adapter_by_two_paths_is_one_adapter(llama: Path, loras: Loras, tmp_path: Path) -> None:
     (tmp_path / "link.gguf").symlink_to(loras["solver"])
     with open_tiny(llama, adapter=loras["solver"], answerer_adapter=tmp_path / "link.gguf") as solver:
@@ -200,34 +201,33 @@ def test_peek_reads_whole_keys_whose_value_is_a_string(loras: Loras) -> None:
         assert peek(loras["guide+solver"], absent) is None
 
 
-def test_peek_on_a_file_that_is_cut_off_anywhere(loras: Loras, tmp_path: Path) -> None:
+def test_peek_refuses_a_file_that_is_cut_off_anywhere(loras: Loras, tmp_path: Path) -> None:
     whole, cut = loras["guide+solver"].read_bytes(), tmp_path / "cut.gguf"
     for length in range(4, whole.index(b"guide+solver") + len("guide+solver") + 1):
         cut.write_bytes(whole[:length])
-        assert "guide+solver".startswith(peek(cut, ROLE_KEY) or "")
-    assert peek(cut, ROLE_KEY) == "guide+solver"
+        with pytest.raises(ModelError, match="damaged"):
+            peek(cut, ROLE_KEY)
 
 
 def test_a_huge_length_is_survived(llama: Path, loras: Loras, tmp_path: Path) -> None:
     whole, damaged = loras["solver"].read_bytes(), tmp_path / "damaged.gguf"
     for length in (2**16, 2**31, 2**63, 2**64 - 1):
         damaged.write_bytes(whole.replace(struct.pack("<Q", 6) + b"solver", struct.pack("<Q", length) + b"solver"))
-        assert len(peek(damaged, ROLE_KEY) or "") < 2**16
+        with pytest.raises(ModelError, match="damaged"):
+            peek(damaged, ROLE_KEY)
         with pytest.raises(SgftError):
             open_tiny(llama, adapter=damaged)
 
 
-@pytest.mark.xfail(strict=True, reason="a refusal repeats the role as it stands in the file, up to 64 KiB of it")
 @pytest.mark.parametrize("role", ["gui\nde", "\x1b[2J", "planner" * 9000], ids=["two lines", "escape", "long"])
 def test_a_refusal_is_a_short_printable_line(llama: Path, tmp_path: Path, role: str) -> None:
     wrong = adapter_file(tmp_path / "wrong.gguf", llama, {ROLE_KEY: role})
-    with pytest.raises(InputError) as found:
+    with pytest.raises(SgftError) as found:
         open_tiny(llama, adapter=wrong)
     assert str(found.value).isprintable()
     assert len(str(found.value)) < 500
 
 
-@pytest.mark.xfail(strict=True, reason="peek looks for bytes in the first 64 KiB, whatever they belong to")
 @pytest.mark.parametrize(
     ("before", "role"),
     [("x" * 65536, "solver"), ("x" * 65412, "guide+solver"), ([ROLE_KEY, "8 bytes."], "guide")],
