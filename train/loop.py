@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from convert.errors import ConversionError
 from train.forward import Batch, Past, collate, loss_of, read_shared, split_at, stack
+from train.processes import Processes
 from train.rows import Example
 from train.settings import TrainSettings
 
@@ -51,11 +52,11 @@ class Trainer:
         settings: TrainSettings,
         examples: Sequence[Example],
         invocation: Sequence[int],
-        device: torch.device,
+        processes: Processes,
         autocast: torch.dtype | None,
     ) -> None:
         self.model, self.settings, self.examples = model, settings, examples
-        self.device, self._autocast = device, autocast
+        self.processes, self.device, self._autocast = processes, processes.device, autocast
         self._starts = [split_at(example, settings.method, invocation) for example in examples]
         self._invocation = invocation
         self._pasts: dict[tuple[int, ...], Past] = {}
@@ -95,17 +96,20 @@ class Trainer:
         began = time.perf_counter()
         epoch, within = divmod(step, self.steps_per_epoch)
         batches = self.order(epoch)[within * settings.accumulate : (within + 1) * settings.accumulate]
-        torch.manual_seed(settings.seed * 1_000_003 + step)
+        torch.manual_seed((settings.seed * 1_000_003 + step) * self.processes.count + self.processes.rank)
         self.model.train()
         learned = sum(sum(self.examples[row].learned) for batch in batches for row in batch)
         total = 0.0
-        for rows in batches:
-            loss = self._loss([self.examples[row] for row in rows], [self._starts[row] for row in rows])
-            if not torch.isfinite(loss):
-                raise NotANumber(f"the loss of step {step + 1} is no number: lower --rate; the last checkpoint is kept")
-            (loss / learned).backward()
-            total += float(loss.detach())
-            self.progress.tokens += sum(len(self.examples[row]) for row in rows)
+        for batch in batches:
+            self.progress.tokens += sum(len(self.examples[row]) for row in batch)
+            if rows := self.processes.share(batch):
+                loss = self._loss([self.examples[row] for row in rows], [self._starts[row] for row in rows])
+                (loss / learned).backward()
+                total += float(loss.detach())
+        total = self.processes.total(total)
+        if not math.isfinite(total):
+            raise NotANumber(f"the loss of step {step + 1} is no number: lower --rate; the last checkpoint is kept")
+        self.processes.sum_gradients(list(self.parameters.values()))
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), settings.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(step)
@@ -119,7 +123,7 @@ class Trainer:
         """Mean loss of the learned tokens of other rows, in nats."""
         self.model.eval()
         total, learned = 0.0, 0
-        ordered = sorted(examples, key=len)
+        ordered = self.processes.share(sorted(examples, key=len))
         with torch.no_grad():
             for i in range(0, len(ordered), self.settings.batch):
                 batch = ordered[i : i + self.settings.batch]
@@ -127,7 +131,7 @@ class Trainer:
                 total += float(self._loss(batch, starts))
                 learned += sum(sum(example.learned) for example in batch)
                 advance()
-        return total / max(1, learned)
+        return self.processes.total(total) / max(1.0, self.processes.total(learned))
 
     def arithmetic(self) -> torch.autocast:
         """The types that the base computes in."""

@@ -60,8 +60,7 @@ def invocation_of(vocabulary: Model, examples: list[Example]) -> list[int]:
     return mark
 
 
-def device_and_type(settings: TrainSettings) -> tuple[torch.device, torch.dtype | None]:
-    """Where to train, and in what the base computes where that is not float32."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def arithmetic_of(settings: TrainSettings, device: torch.device) -> torch.dtype | None:
+    """In what the base computes where that is not float32."""
     wanted = settings.dtype if settings.dtype != "auto" else ("bfloat16" if device.type == "cuda" else "float32")
-    return device, torch.bfloat16 if wanted == "bfloat16" else None
+    return torch.bfloat16 if wanted == "bfloat16" else None

@@ -26,7 +26,9 @@ _PACKAGES = ("torch", "transformers", "peft", "safetensors", "llama-cpp-python")
 METRICS = "metrics.jsonl"
 
 
-def record_of(base: Base, tokenizer: Metadata, settings: TrainSettings, rows: Mapping[str, int]) -> dict[str, Any]:
+def record_of(
+    base: Base, tokenizer: Metadata, settings: TrainSettings, rows: Mapping[str, int], processes: int = 1
+) -> dict[str, Any]:
     """The facts of a training, without its results."""
     data = Path(settings.data)
     return {
@@ -38,6 +40,7 @@ def record_of(base: Base, tokenizer: Metadata, settings: TrainSettings, rows: Ma
             "tokenizer_digest": vocabulary.digest(tokenizer),
         },
         "data": {"file": data.name, "sha256": file_digest(data), **rows},
+        "processes": processes,
         "prompts_digest": prompts.guide_digest(),
         "settings": {
             key: value

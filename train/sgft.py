@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from convert.base import Base
     from convert.header import Metadata
     from train.loop import Trainer
+    from train.processes import Processes
 
 STATE = "state"
 
@@ -36,9 +37,14 @@ STATE = "state"
 def train(settings: TrainSettings) -> Path:
     """Train, or go on with it; returns the adapter's folder. Raises `InputError`, `ConversionError`."""
     from convert.base import find_base
+    from train.processes import Processes
 
     out = Path(settings.out)
-    metrics = _begin(out, settings)
+    processes = Processes()
+    if processes.is_main:
+        _begin(out, settings)
+    processes.wait()
+    metrics = _metrics(out)
     base = find_base(settings.base)
     with tempfile.TemporaryDirectory() as folder:
         vocabulary, tokenizer = _vocabulary(base, Path(folder))
@@ -47,7 +53,7 @@ def train(settings: TrainSettings) -> Path:
             examples = _examples(writer, Path(settings.data), settings, settings.rows)
             dev = _examples(writer, Path(settings.dev), settings, 0)
             checked = read_sg(Path(settings.dev))[: settings.validity] if "guide" in settings.roles else []
-            return _Run(settings, base, tokenizer, writer, examples, dev, checked, out, metrics).run()
+            return _Run(settings, base, tokenizer, writer, examples, dev, checked, out, metrics, processes).run()
         finally:
             vocabulary.close()
 
@@ -66,20 +72,21 @@ class _Run:
         checked: Sequence[Row],
         out: Path,
         metrics: list[dict[str, Any]],
+        processes: Processes,
     ) -> None:
         from train.loop import Trainer
-        from train.model import adapted, device_and_type, invocation_of
+        from train.model import adapted, arithmetic_of, invocation_of
         from train.record import record_of
 
         self.settings, self.out, self.dev, self.metrics = settings, out, dev, metrics
-        self.writer, self.checked = writer, checked
-        device, autocast = device_and_type(settings)
+        self.writer, self.checked, self.processes = writer, checked, processes
+        autocast = arithmetic_of(settings, processes.device)
         self.mark = invocation_of(writer.model, list(examples)) if settings.method == "alora" else []
-        self.model = adapted(base.load(), settings, autocast).to(device)
-        self.trainer: Trainer = Trainer(self.model, settings, examples, self.mark, device, autocast)
-        self.record = record_of(base, tokenizer, settings, {"rows": len(examples)})
+        self.model = adapted(base.load(), settings, autocast).to(processes.device)
+        self.trainer: Trainer = Trainer(self.model, settings, examples, self.mark, processes, autocast)
+        self.record = record_of(base, tokenizer, settings, {"rows": len(examples)}, processes.count)
         if self.trainer.resume(out / STATE):
-            click.echo(f"goes on after step {self.trainer.progress.step} of {self.trainer.steps}", err=True)
+            self._say(f"goes on after step {self.trainer.progress.step} of {self.trainer.steps}")
             self.metrics[:] = [row for row in metrics if row["step"] <= self.trainer.progress.step]
 
     def run(self) -> Path:
@@ -95,23 +102,36 @@ class _Run:
                 row |= self._judge()
                 self._keep_the_best(row)
             self.metrics.append(row)
-            _append(self.out, row)
-            self._show(row)
+            if self.processes.is_main:
+                _append(self.out, row)
+                self._show(row)
             if last or trainer.progress.waited > self.settings.patience:
                 break
             if time.monotonic() - saved > 60 * self.settings.save_minutes or "dev_loss" in row:
-                trainer.save(self.out / STATE)
+                self._save()
                 saved = time.monotonic()
-        trainer.save(self.out / STATE)
+        self._save()
+        self.processes.wait()
         return self.out
+
+    def _save(self) -> None:
+        if self.processes.is_main:
+            self.trainer.save(self.out / STATE)
+
+    def _say(self, text: str) -> None:
+        if self.processes.is_main:
+            click.echo(text, err=True)
 
     def _judge(self) -> dict[str, float]:
         from train.validity import valid_share
 
         found = {"dev_loss": self.trainer.dev_loss(self.dev)}
         if self.checked:
-            prompts = self.writer.examples(list(self.checked), "guide")
-            found["valid"] = valid_share(self.trainer, self.writer.model, self.checked, prompts)
+            valid = 0.0
+            if self.processes.is_main:
+                prompts = self.writer.examples(list(self.checked), "guide")
+                valid = valid_share(self.trainer, self.writer.model, self.checked, prompts)
+            found["valid"] = self.processes.total(valid)
         return found
 
     def _keep_the_best(self, row: dict[str, Any]) -> None:
@@ -123,7 +143,8 @@ class _Run:
             progress.most_valid, progress.waited = row["valid"], 0
         if row["dev_loss"] < progress.best:
             progress.best, progress.waited = row["dev_loss"], 0
-            save_adapter(self.out, self.model, self.record, [*self.metrics, row], self.mark)
+            if self.processes.is_main:
+                save_adapter(self.out, self.model, self.record, [*self.metrics, row], self.mark)
 
     def _show(self, row: dict[str, Any]) -> None:
         progress, steps = self.trainer.progress, self.trainer.steps
@@ -132,15 +153,14 @@ class _Run:
         left = (steps - progress.step) * progress.seconds / progress.step
         dev = f", dev loss {row['dev_loss']:.4f}" if "dev_loss" in row else ""
         dev += f", {row['valid']:.0%} valid" if "valid" in row else ""
-        click.echo(
+        self._say(
             f"step {progress.step} of {steps}: loss {row['loss']:.4f}{dev}, "
-            f"{progress.tokens / progress.seconds:.0f} tokens a second, {left / 60:.0f} minutes left",
-            err=True,
+            f"{progress.tokens / progress.seconds:.0f} tokens a second, {left / 60:.0f} minutes left"
         )
 
 
-def _begin(out: Path, settings: TrainSettings) -> list[dict[str, Any]]:
-    """Prepare the folder; returns the metrics of a run that is to go on. Raises `InputError` for another run's."""
+def _begin(out: Path, settings: TrainSettings) -> None:
+    """Prepare the folder, or find it to be that of the same run. Raises `InputError` for another's."""
     own = {key: value for key, value in dataclasses.asdict(settings).items() if key != "save_minutes"}
     path = out / STATE / "settings.json"
     if path.is_file():
@@ -151,17 +171,18 @@ def _begin(out: Path, settings: TrainSettings) -> list[dict[str, Any]]:
                 f"--out {out}: expected the settings of the run that began there, found other {', '.join(other)}: "
                 "choose another folder"
             )
-        lines = (
-            (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-            if (out / "metrics.jsonl").is_file()
-            else []
-        )
-        return [json.loads(line) for line in lines if line.endswith("}")]
+        return
     if out.exists() and any(out.iterdir()):
         raise InputError(f"--out {out}: expected a folder that is not there, or one of a run to go on with")
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(own, indent=1), encoding="utf-8")
-    return []
+
+
+def _metrics(out: Path) -> list[dict[str, Any]]:
+    """What a run that is to go on has written."""
+    path = out / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
 
 
 def _append(out: Path, row: dict[str, Any]) -> None:
