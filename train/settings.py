@@ -23,11 +23,12 @@ class TrainSettings:
 
     `base` is a folder, a GGUF file, a known model's name, or OWNER/NAME on the hub; `role` is one of `rows.ROLES`, or
     several joined by "+" for an adapter that can do all of it; `data` and `dev` are files of solution guidance. `rows`
-    limits the data (0: all). `layers` is how many of the upper blocks are adapted (0: all). `batch` counts rows,
-    `accumulate` batches to one step of the optimizer, `warmup` is a share of all steps, `dropout` the LoRA's. `dtype`
-    is that of the base's arithmetic: auto is bfloat16 on a GPU, float32 elsewhere. Training ends when for more than
-    `patience` epochs neither the dev loss has fallen nor the share of valid guidances risen that a guide writes for the
-    first `validity` dev rows. Rows may have `context` tokens; the state is saved every `save_minutes`.
+    limits the data (0: all), `renumbered` adds so many copies of each row with other numbers, for the roles that write
+    expressions. `layers` is how many of the upper blocks are adapted (0: all). `batch` counts rows, `accumulate`
+    batches to one step of the optimizer, `warmup` is a share of all steps, `dropout` the LoRA's. `dtype` is that of the
+    base's arithmetic: auto is bfloat16 on a GPU, float32 elsewhere. Training ends when for more than `patience` epochs
+    neither the dev loss has fallen nor the share of valid guidances risen that a guide writes for the first `validity`
+    dev rows. Rows may have `context` tokens; the state is saved every `save_minutes`.
     """
 
     base: str
@@ -36,6 +37,7 @@ class TrainSettings:
     data: str = "train/data/solution_guidance.train.jsonl"
     dev: str = "train/data/solution_guidance.dev.jsonl"
     rows: int = 0
+    renumbered: int = 0
     method: str = "lora"
     rank: int = 16
     alpha: float = 32.0
@@ -74,7 +76,7 @@ class TrainSettings:
         for name in ("rank", "batch", "accumulate", "context"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: expected at least 1, found {getattr(self, name)}")
-        for name in ("rows", "layers", "warmup", "weight_decay", "dropout", "patience", "validity"):
+        for name in ("rows", "renumbered", "layers", "warmup", "weight_decay", "dropout", "patience", "validity"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}: expected at least 0, found {getattr(self, name)}")
         for name in ("rate", "epochs", "alpha", "clip", "save_minutes"):

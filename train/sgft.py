@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import random
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ from sgft_edge.binding import Model
 from sgft_edge.cli import run
 from sgft_edge.errors import InputError
 from train.check_sg import Row, read_sg
+from train.renumber import renumbered
 from train.rows import Example, Writer
 from train.settings import TrainSettings, read_settings
 
@@ -50,8 +52,8 @@ def train(settings: TrainSettings) -> Path:
         vocabulary, tokenizer = _vocabulary(base, Path(folder))
         try:
             writer = Writer(vocabulary)
-            examples = _examples(writer, Path(settings.data), settings, settings.rows)
-            dev = _examples(writer, Path(settings.dev), settings, 0)
+            examples = _examples(writer, Path(settings.data), settings, settings.rows, settings.renumbered)
+            dev = _examples(writer, Path(settings.dev), settings)
             checked = read_sg(Path(settings.dev))[: settings.validity] if "guide" in settings.roles else []
             return _Run(settings, base, tokenizer, writer, examples, dev, checked, out, metrics, processes).run()
         finally:
@@ -164,8 +166,9 @@ def _begin(out: Path, settings: TrainSettings) -> None:
     own = {key: value for key, value in dataclasses.asdict(settings).items() if key != "save_minutes"}
     path = out / STATE / "settings.json"
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        other = sorted(key for key in own if found.get(key) != own[key])
+        defaults = {field.name: field.default for field in dataclasses.fields(TrainSettings)}
+        found = defaults | json.loads(path.read_text(encoding="utf-8"))  # a newer version has more settings
+        other = sorted(key for key in own if found[key] != own[key])
         if other:
             raise InputError(
                 f"--out {out}: expected the settings of the run that began there, found other {', '.join(other)}: "
@@ -208,9 +211,16 @@ def _vocabulary(base: Base, folder: Path) -> tuple[Model, Metadata]:
     return Model(path, vocab_only=True), tokenizer
 
 
-def _examples(writer: Writer, path: Path, settings: TrainSettings, limit: int) -> list[Example]:
+def _examples(writer: Writer, path: Path, settings: TrainSettings, limit: int = 0, copies: int = 0) -> list[Example]:
     rows = read_sg(path)
-    examples = [row for role in settings.roles for row in writer.examples(rows[:limit] if limit else rows, role)]
+    rows = rows[:limit] if limit else rows
+    draws = [random.Random(f"{settings.seed} {copy}") for copy in range(copies)]
+    others = [other for draw in draws for row in rows if (other := renumbered(row, draw))]
+    examples = [
+        example
+        for role in settings.roles
+        for example in writer.examples(rows if role == "guide" else [*rows, *others], role)
+    ]
     for example in examples:
         if len(example) > settings.context:
             raise InputError(
