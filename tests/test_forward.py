@@ -18,6 +18,7 @@ from train.check_sg import read_sg
 from train.forward import split_at
 from train.loop import Trainer
 from train.model import TARGETS, adapted, invocation_of
+from train.processes import Processes
 from train.rows import ROLES, Example, Writer
 from train.settings import TrainSettings
 
@@ -57,7 +58,7 @@ def settings_for(method: str = "lora", **changes: object) -> TrainSettings:
 def trainer_for(base: Path, rows: Sequence[Example], mark: Sequence[int], settings: TrainSettings) -> Trainer:
     model = adapted(load(base), settings)
     disturb(model)
-    return Trainer(model, settings, rows, mark, torch.device("cpu"), None)
+    return Trainer(model, settings, rows, mark, Processes(), None)
 
 
 def disturb(model: PeftModel) -> None:

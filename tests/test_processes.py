@@ -12,7 +12,6 @@ import pytest
 import tiny
 from safetensors.torch import load_file
 
-
 # On CPUs `accelerate launch` needs MPI for several processes; torchrun sets the same variables.
 
 

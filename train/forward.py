@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
@@ -19,7 +20,7 @@ from transformers import DynamicCache
 from train.rows import Example
 
 if TYPE_CHECKING:
-    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 Past = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of each layer, each of shape (rows, heads, tokens, head size)."""
@@ -42,9 +43,14 @@ class Batch:
         return int(self.learned.sum())
 
 
+def base_of(model: PeftModel | PreTrainedModel) -> Any:
+    """The model of transformers, where it is wrapped by PEFT."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
 def split_at(example: Example, method: str, invocation: Sequence[int]) -> int:
     """Where a row's own part begins: after the fixed prompt, or at the invocation of an activated LoRA."""
-    if method == "lora":
+    if method != "alora":
         return example.fixed
     mark = tuple(invocation)
     for start in range(len(example.prompt) - len(mark), -1, -1):
@@ -68,9 +74,9 @@ def collate(examples: Sequence[Example], starts: Sequence[int]) -> Batch:
     )
 
 
-def read_shared(model: PeftModel, tokens: Sequence[int]) -> Past:
+def read_shared(model: PeftModel | PreTrainedModel, tokens: Sequence[int]) -> Past:
     """Keys and values of a text that begins a row."""
-    base = model.get_base_model()
+    base = base_of(model)
     cache = DynamicCache()  # by no configuration, so that a sliding window drops nothing: masks see to that
     device = next(base.parameters()).device
     base.get_decoder()(input_ids=torch.tensor([list(tokens)], device=device), past_key_values=cache, use_cache=True)
@@ -89,9 +95,9 @@ def stack(pasts: Sequence[Past]) -> Past:
     return stacked
 
 
-def loss_of(model: PeftModel, batch: Batch, past: Past) -> torch.Tensor:
+def loss_of(model: PeftModel | PreTrainedModel, batch: Batch, past: Past) -> torch.Tensor:
     """Sum of the cross-entropies of the learned tokens, in nats."""
-    base = model.get_base_model()
+    base = base_of(model)
     hidden = _hidden(base, batch, past)
     predicting = torch.roll(batch.learned, -1, dims=1)  # position i predicts token i + 1; column 0 is never learned
     predicting[:, -1] = False

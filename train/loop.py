@@ -17,12 +17,14 @@ from safetensors.torch import load_file, save_file
 
 from convert.errors import ConversionError
 from train.forward import Batch, Past, collate, loss_of, read_shared, split_at, stack
+from train.lisa import Blocks
 from train.processes import Processes
 from train.rows import Example
 from train.settings import TrainSettings
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from transformers import PreTrainedModel
 
 _BUCKET = 16  # batches whose rows are sorted by length together
 
@@ -48,7 +50,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: PeftModel,
+        model: PeftModel | PreTrainedModel,
         settings: TrainSettings,
         examples: Sequence[Example],
         invocation: Sequence[int],
@@ -64,6 +66,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.parameters.values(), lr=settings.rate, weight_decay=settings.weight_decay
         )
+        self._blocks = Blocks(model, settings) if settings.method == "lisa" else None
         self.batches_per_epoch = math.ceil(len(examples) / settings.batch)
         self.steps_per_epoch = math.ceil(self.batches_per_epoch / settings.accumulate)
         self.steps = max(1, round(self.steps_per_epoch * settings.epochs))
@@ -98,6 +101,8 @@ class Trainer:
         batches = self.order(epoch)[within * settings.accumulate : (within + 1) * settings.accumulate]
         torch.manual_seed((settings.seed * 1_000_003 + step) * self.processes.count + self.processes.rank)
         self.model.train()
+        if self._blocks is not None:
+            self._blocks.choose(step, self.optimizer)
         learned = sum(sum(self.examples[row].learned) for batch in batches for row in batch)
         total = 0.0
         for batch in batches:
@@ -109,8 +114,9 @@ class Trainer:
         total = self.processes.total(total)
         if not math.isfinite(total):
             raise NotANumber(f"the loss of step {step + 1} is no number: lower --rate; the last checkpoint is kept")
-        self.processes.sum_gradients(list(self.parameters.values()))
-        torch.nn.utils.clip_grad_norm_(self.parameters.values(), settings.clip)
+        trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]
+        self.processes.sum_gradients(trained)
+        torch.nn.utils.clip_grad_norm_(trained, settings.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(step)
         self.optimizer.step()
@@ -141,7 +147,7 @@ class Trainer:
         batch = collate(examples, starts)
         batch = Batch(*(getattr(batch, name).to(self.device) for name in ("tokens", "valid", "learned", "starts")))
         with self.arithmetic():
-            if self.settings.method == "lora":
+            if self.settings.method != "alora":
                 past = read_shared(self.model, examples[0].prompt[: starts[0]])
             else:
                 past = stack([self._past(example, start) for example, start in zip(examples, starts, strict=True)])

@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def adapted(base: PreTrainedModel, settings: TrainSettings, dtype: torch.dtype | None = None) -> PeftModel:
+def adapted(
+    base: PreTrainedModel, settings: TrainSettings, dtype: torch.dtype | None = None
+) -> PeftModel | PreTrainedModel:
     """The base, frozen, with a LoRA on every linear layer of its blocks, or of the upper ones. Raises `InputError`.
 
-    The base is held in `dtype`, where one is given; what is trained is float32.
+    The base is held in `dtype`, where one is given; what is trained is float32. With LISA that is the base itself.
     """
+    if settings.method == "lisa":
+        return base.float()
     blocks = base.config.num_hidden_layers
     if settings.layers > blocks:
         raise InputError(f"layers: the base has {blocks}, found {settings.layers}")

@@ -51,14 +51,16 @@ def record_of(
     }
 
 
-def save_adapter(
-    folder: Path, model: PeftModel, record: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]], mark: Sequence[int]
-) -> None:
-    """Write the adapter as PEFT does, its record, curves and card."""
+def save_adapter(folder: Path, model: PeftModel, base: str, mark: Sequence[int]) -> None:
+    """Write the adapter as PEFT does."""
     config = model.peft_config["default"]
-    config.base_model_name_or_path = record["base"]["name"]
+    config.base_model_name_or_path = base
     config.alora_invocation_tokens = list(mark) or None
     model.save_pretrained(str(folder), save_embedding_layers=False)
+
+
+def save_record(folder: Path, record: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> None:
+    """Write the facts and figures of a training, its curves, and a card."""
     write_atomically(
         folder / RECORD, json.dumps({**record, "metrics": metrics[-1] if metrics else {}}, indent=1) + "\n"
     )
@@ -85,9 +87,10 @@ def draw_curves(path: Path, metrics: Sequence[Mapping[str, Any]]) -> None:
 def _card(record: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> str:
     settings, base, data = record["settings"], record["base"], record["data"]
     last = metrics[-1] if metrics else {}
-    return f"""# A {settings["role"]} adapter for {base["name"]}
+    rank = "" if settings["method"] == "lisa" else f" of rank {settings['rank']}"
+    return f"""# {base["name"]} as {settings["role"]}
 
-A {settings["method"]} of rank {settings["rank"]}, trained by Solution-Guidance Fine-Tuning
+A {settings["method"]}{rank}, trained by Solution-Guidance Fine-Tuning
 (https://arxiv.org/abs/2412.09906) on {data["rows"]} rows of `{data["file"]}` for {settings["epochs"]:g} epochs.
 Base: `{base["name"]}` ({base["kind"]}, sha256 `{base["digest"][:16]}`). Prompts: `{record["prompts_digest"][:16]}`.
 Dev loss at the end: {last.get("dev_loss")}. All settings and versions: `{RECORD}`; all figures: `{METRICS}`.

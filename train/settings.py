@@ -13,7 +13,7 @@ from typing import Any
 from sgft_edge.errors import InputError
 from train.rows import ROLES
 
-METHODS = ("lora", "alora")
+METHODS = ("lora", "alora", "lisa")
 DTYPES = ("auto", "float32", "bfloat16")
 
 
@@ -24,11 +24,13 @@ class TrainSettings:
     `base` is a folder, a GGUF file, a known model's name, or OWNER/NAME on the hub; `role` is one of `rows.ROLES`, or
     several joined by "+" for an adapter that can do all of it; `data` and `dev` are files of solution guidance. `rows`
     limits the data (0: all), `renumbered` adds so many copies of each row with other numbers, for the roles that write
-    expressions. `layers` is how many of the upper blocks are adapted (0: all). `batch` counts rows, `accumulate`
-    batches to one step of the optimizer, `warmup` is a share of all steps, `dropout` the LoRA's. `dtype` is that of the
-    base's arithmetic: auto is bfloat16 on a GPU, float32 elsewhere. Training ends when for more than `patience` epochs
-    neither the dev loss has fallen nor the share of valid guidances risen that a guide writes for the first `validity`
-    dev rows. Rows may have `context` tokens; the state is saved every `save_minutes`.
+    expressions. `method` is a LoRA, an activated LoRA, or LISA, which trains the base itself: `lisa_blocks` of its
+    blocks at a time, drawn anew every `lisa_every` steps. `layers` is how many of the upper blocks have a LoRA (0:
+    all), `dropout` is the LoRA's. `batch` counts rows, `accumulate` batches to one step of the optimizer, `warmup` is a
+    share of all steps. `dtype` is that of the base's arithmetic: auto is bfloat16 on a GPU, float32 elsewhere. Training
+    ends when for more than `patience` epochs neither the dev loss has fallen nor the share of valid guidances risen
+    that a guide writes for the first `validity` dev rows. Rows may have `context` tokens; the state is saved every
+    `save_minutes`.
     """
 
     base: str
@@ -39,6 +41,8 @@ class TrainSettings:
     rows: int = 0
     renumbered: int = 0
     method: str = "lora"
+    lisa_blocks: int = 2
+    lisa_every: int = 10
     rank: int = 16
     alpha: float = 32.0
     rslora: bool = False
@@ -73,7 +77,7 @@ class TrainSettings:
                 raise InputError(f"{name}: expected one of {', '.join(known)}, found {found!r}")
         if len(set(self.roles)) < len(self.roles):
             raise InputError(f"role: expected each role once, found {self.role!r}")
-        for name in ("rank", "batch", "accumulate", "context"):
+        for name in ("rank", "batch", "accumulate", "context", "lisa_blocks", "lisa_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: expected at least 1, found {getattr(self, name)}")
         for name in ("rows", "renumbered", "layers", "warmup", "weight_decay", "dropout", "patience", "validity"):

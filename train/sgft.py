@@ -82,6 +82,7 @@ class _Run:
 
         self.settings, self.out, self.dev, self.metrics = settings, out, dev, metrics
         self.writer, self.checked, self.processes = writer, checked, processes
+        self.base, self.tokenizer = base, tokenizer
         autocast = arithmetic_of(settings, processes.device)
         self.mark = invocation_of(writer.model, list(examples)) if settings.method == "alora" else []
         self.model = adapted(base.load(), settings, autocast).to(processes.device)
@@ -137,8 +138,6 @@ class _Run:
         return found
 
     def _keep_the_best(self, row: dict[str, Any]) -> None:
-        from train.record import save_adapter
-
         progress = self.trainer.progress
         progress.waited += 1
         if row.get("valid", 0.0) > progress.most_valid:
@@ -146,7 +145,17 @@ class _Run:
         if row["dev_loss"] < progress.best:
             progress.best, progress.waited = row["dev_loss"], 0
             if self.processes.is_main:
-                save_adapter(self.out, self.model, self.record, [*self.metrics, row], self.mark)
+                self._save_result([*self.metrics, row])
+
+    def _save_result(self, metrics: list[dict[str, Any]]) -> None:
+        from train.lisa import save_model
+        from train.record import save_adapter, save_record
+
+        if self.settings.method == "lisa":
+            save_model(self.out, self.model, self.base, self.tokenizer)
+        else:
+            save_adapter(self.out, self.model, self.record["base"]["name"], self.mark)
+        save_record(self.out, self.record, metrics)
 
     def _show(self, row: dict[str, Any]) -> None:
         progress, steps = self.trainer.progress, self.trainer.steps
