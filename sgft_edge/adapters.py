@@ -5,6 +5,7 @@ An adapter's file says what it was trained to write, one or several of these joi
     guide      guidance, by the prompt that asks for a plan
     answerer   expressions, by the prompt of strategy `exact`
     solver     steps and expressions, by that same prompt
+    program    programs, by the prompt of strategy `program`
 
 It is switched on for the prompts that it was trained with and off for all others: free answers are always the base's.
 """
@@ -28,11 +29,11 @@ Name = str | PathLike[str]
 
 _TASKS = {
     "guide": {"guide": prompts.GUIDE, "solver": prompts.EXECUTE},
-    "answerer": {"answerer": prompts.EXECUTE, "solver": prompts.EXECUTE},
+    "answerer": {"answerer": prompts.EXECUTE, "solver": prompts.EXECUTE, "program": prompts.WRITE_PROGRAM},
 }
 
 
-ROLES = ("guide", "answerer", "solver")
+ROLES = ("guide", "answerer", "solver", "program")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,11 @@ class AdapterFile:
         """The prompts that this adapter is on for in that role, of those that the role reads."""
         known = _TASKS[role]
         return frozenset(task for name, task in known.items() if not self.trained_for or name in self.trained_for)
+
+    @property
+    def prompts_digest(self) -> str:
+        """What the file names where it was trained with these prompts."""
+        return prompts.guide_digest("program" in self.trained_for)
 
     @property
     def plan(self) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from sgft_edge import prompts
 from sgft_edge.adapters import PROMPTS_KEY, AdapterFile, Name, choose_adapters
-from sgft_edge.binding import Adapter
 from sgft_edge.device import choose, physical_cores
 from sgft_edge.engine import Engine
 from sgft_edge.errors import EngineError, InputError
@@ -84,7 +83,6 @@ def open_cast(
         if require_gpu and not offloaded:
             raise EngineError(f"--require-gpu: no layer was offloaded to {where.name}: use --device cpu or a GPU build")
         roles = {"guide": _role("guide", opened[0], guides), "answerer": _role("answerer", opened[-1], answerers)}
-        loaded = {role.adapter.path: role.adapter for role in roles.values() if role.adapter}
         answerer_entry = entry_for(answerer)
         return Cast(
             guide=roles["guide"],
@@ -94,8 +92,8 @@ def open_cast(
             digests={**{role: file_digest(path) for role, path in files.items()}, "prompts": prompts.digest()},
             device=where.name,
             offloaded_layers=offloaded,
-            auto="exact" if loaded else (answerer_entry.auto if answerer_entry else None),
-            warnings=(*_warnings(loaded.values()), *_unused(guides, plan)),
+            auto=_strategy(guides, answerers) or (answerer_entry.auto if answerer_entry else None),
+            warnings=(*_warnings(roles.values(), guides, answerers), *_unused(guides, plan)),
         )
     except BaseException:
         for engine in opened:
@@ -119,15 +117,24 @@ def _apart(guides: AdapterFile | None, answerers: AdapterFile | None) -> bool:
     return used[0] != used[1]
 
 
-def _warnings(adapters: Iterable[Adapter]) -> tuple[str, ...]:
+def _strategy(guides: AdapterFile | None, answerers: AdapterFile | None) -> str | None:
+    """What the adapters were trained for."""
+    if guides is None and answerers is not None and answerers.trained_for == ("program",):
+        return "program"
+    return "exact" if guides or answerers else None
+
+
+def _warnings(roles: Iterable[Role], *chosen: AdapterFile | None) -> tuple[str, ...]:
+    files = {found.path: found for found in chosen if found}
+    loaded = {role.adapter.path: role.adapter for role in roles if role.adapter}
     warnings = []
-    for adapter in adapters:
-        trained_with = adapter.metadata(PROMPTS_KEY)
-        if trained_with != prompts.guide_digest():
+    for path, adapter in loaded.items():
+        trained_with, expected = adapter.metadata(PROMPTS_KEY), files[path].prompts_digest
+        if trained_with != expected:
             found = f"with others ({trained_with[:12]})" if trained_with else "without saying with which"
             warnings.append(
-                f"{adapter.path.name}: expected an adapter trained with these prompts "
-                f"({prompts.guide_digest()[:12]}), found one trained {found}: what it writes may be worse"
+                f"{path.name}: expected an adapter trained with these prompts ({expected[:12]}), found one trained "
+                f"{found}: what it writes may be worse"
             )
     return tuple(warnings)
 

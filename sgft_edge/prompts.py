@@ -40,14 +40,14 @@ EQUALS = " ="
 NOTHING = "none"  # stands instead of an expression where a step has nothing to compute
 ANSWER = "The answer is"
 
-GUIDE, EXECUTE = "guide", "execute"
+GUIDE, EXECUTE, WRITE_PROGRAM = "guide", "execute", "program"
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A conversation, (role, content) pairs that end with the user's, and the forced start of the answer.
 
-    `task` names what an adapter may be trained to do with it, `GUIDE` or `EXECUTE`; empty for prompts of the base.
+    `task` names what an adapter may be trained to do with it; empty for prompts of the base alone.
     """
 
     messages: tuple[tuple[str, str], ...]
@@ -87,7 +87,7 @@ def direct(question: Question) -> Prompt:
 def program(question: Question) -> Prompt:
     """Ask for a straight-line program (https://arxiv.org/abs/2211.10435)."""
     asked = ("user", f"{question.with_choices}\n\n{PROGRAM}")
-    return Prompt((("system", PLAIN_SYSTEM), asked), "```python\ndef solution():\n")
+    return Prompt((("system", PLAIN_SYSTEM), asked), "```python\ndef solution():\n", WRITE_PROGRAM)
 
 
 def digest() -> str:
@@ -95,9 +95,9 @@ def digest() -> str:
     return _digest(guide(_ANY), execute(_ANY), follow(_ANY, "{guidance}"), cot(_ANY), direct(_ANY), program(_ANY))
 
 
-def guide_digest() -> str:
-    """SHA-256 of the prompts that a guide is trained with: an adapter names it."""
-    return _digest(guide(_ANY), execute(_ANY))
+def guide_digest(programs: bool = False) -> str:
+    """SHA-256 of the prompts that an adapter is trained with, which names it; `programs`: it writes these as well."""
+    return _digest(guide(_ANY), execute(_ANY), *([program(_ANY)] if programs else []))
 
 
 _ANY = Question("{question}", {"A": "{choice}", "B": "{choice}"})

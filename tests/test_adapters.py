@@ -19,7 +19,7 @@ from sgft_edge.cast import Cast
 from sgft_edge.errors import AdapterMismatch, ModelError, SgftError
 from sgft_edge.files import models_folder
 from sgft_edge.manifest import Entry, put
-from sgft_edge.prompts import EXECUTE, GUIDE
+from sgft_edge.prompts import EXECUTE, GUIDE, WRITE_PROGRAM
 from sgft_edge.question import Question
 from sgft_edge.settings import Sampling, Settings
 
@@ -64,7 +64,7 @@ def files(cast: Cast) -> Pair:
 def test_a_file_says_what_it_was_trained_for(loras: Loras) -> None:
     read = {role: AdapterFile.read(path) for role, path in loras.items() if role != "qwen2"}
     assert {role: (found.tasks("guide"), found.tasks("answerer"), found.plan) for role, found in read.items()} == {
-        "unsaid": ({GUIDE, EXECUTE}, {EXECUTE}, "first"),
+        "unsaid": ({GUIDE, EXECUTE}, {EXECUTE, WRITE_PROGRAM}, "first"),
         "guide": ({GUIDE}, set(), "first"),
         "answerer": (set(), {EXECUTE}, "first"),
         "solver": ({EXECUTE}, {EXECUTE}, "stepwise"),
@@ -74,9 +74,12 @@ def test_a_file_says_what_it_was_trained_for(loras: Loras) -> None:
 
 
 def test_another_role_is_refused_in_one_line(llama: Path, loras: Loras, capsys: pytest.CaptureFixture[str]) -> None:
-    for option, role, others in (("--adapter", "answerer", "guide"), ("--answerer-adapter", "guide", "answerer")):
+    for option, role, others in (
+        ("--adapter", "answerer", "guide or solver"),
+        ("--answerer-adapter", "guide", "answerer or solver or program"),
+    ):
         assert solve.main([BIKES, "--guide", str(llama), option, str(loras[role])]) == 2
-        complaint = f"{option}: expected an adapter trained as {others} or solver, found {role} in {loras[role]}"
+        complaint = f"{option}: expected an adapter trained as {others}, found {role} in {loras[role]}"
         assert capsys.readouterr() == ("", f"sgft-edge: error: {complaint}\n")
 
 

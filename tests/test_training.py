@@ -29,6 +29,7 @@ from train.model import TARGETS, invocation_of
 from train.rows import ROLES, Example, Writer
 
 DATA = Path(__file__).parent.parent / "train" / "data" / "solution_guidance.dev.jsonl"
+TRAIN = DATA.with_name("solution_guidance.train.jsonl")
 
 
 @pytest.fixture(scope="module")
@@ -228,3 +229,18 @@ def test_settings(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert sgft.main(options(base, tmp_path / "run", "--epochs", "0.2")) == 0
     assert sgft.main(options(base, tmp_path / "run", "--epochs", "0.2", "--rank", "2")) == 2
     assert "expected the settings of the run that began there, found other rank" in capsys.readouterr().err
+
+
+def test_one_adapter_for_several_roles(base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "both"
+    more = ("--role", "guide+solver", "--renumbered", "2", "--epochs", "0.2", "--validity", "3")
+    assert sgft.main(options(base, out, *more)) == 0
+    record = json.loads((out / "training.json").read_text())
+    rows = read_sg(TRAIN)[:24]
+    computing = [row for row in rows if row.expressions]
+    assert len(rows) + len(computing) < record["data"]["rows"] <= len(rows) + 3 * len(computing)
+    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["valid"] == 0.0  # of a tiny random model
+    assert "as guide+solver" in (out / "README.md").read_text()
+    for roles in ("guide+guide", "guide+teacher", ""):
+        assert sgft.main(options(base, tmp_path / "no", "--role", roles)) == 2

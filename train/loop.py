@@ -144,6 +144,8 @@ class Trainer:
         return torch.autocast(self.device.type, self._autocast, enabled=self._autocast is not None)
 
     def _loss(self, examples: Sequence[Example], starts: Sequence[int]) -> torch.Tensor:
+        if self.settings.method != "alora":
+            starts = [_common([e.prompt[:start] for e, start in zip(examples, starts, strict=True)])] * len(examples)
         batch = collate(examples, starts)
         batch = Batch(*(getattr(batch, name).to(self.device) for name in ("tokens", "valid", "learned", "starts")))
         with self.arithmetic():
@@ -196,3 +198,9 @@ class Trainer:
             self.optimizer.state[value][part] = tensor if part == "step" else tensor.to(value.device)
         self.progress = Progress(**{key: type(value)(facts[key]) for key, value in vars(Progress()).items()})
         return True
+
+
+def _common(prompts: Sequence[tuple[int, ...]]) -> int:
+    """The length of what all of them begin with: prompts of several roles share less than those of one."""
+    columns = zip(*prompts, strict=False)
+    return next((i for i, tokens in enumerate(columns) if len(set(tokens)) > 1), min(map(len, prompts)))

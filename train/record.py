@@ -41,7 +41,7 @@ def record_of(
         },
         "data": {"file": data.name, "sha256": file_digest(data), **rows},
         "processes": processes,
-        "prompts_digest": prompts.guide_digest(),
+        "prompts_digest": prompts.guide_digest("program" in settings.roles),
         "settings": {
             key: value
             for key, value in dataclasses.asdict(settings).items()

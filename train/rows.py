@@ -3,6 +3,7 @@
     guide      the prompt that asks for a plan                 ► the guidance, end of turn
     answerer   the prompt of strategy `exact`, step by step    ► each step's expression
     solver     the same text                                   ► each step's words, and its expression
+    program    the prompt of strategy `program`                ► a program, with the steps as comments; end of turn
 
 What the runtime writes itself (values, "Expression:") is read and never learned, and every piece is tokenized apart, as
 the runtime does, so that a model is trained on the very ids that it will see.
@@ -23,8 +24,9 @@ from sgft_edge.guidance import parse
 from sgft_edge.role import prompt_tokens, template_of
 from sgft_edge.templates import ChatTemplate
 from train.check_sg import Row
+from train.programs import program_of
 
-ROLES = ("guide", "answerer", "solver")
+ROLES = ("guide", "answerer", "solver", "program")
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Writer:
         for row in rows:
             if row.expressions is not None:
                 try:
-                    examples.append(self._execution(row, role == "solver"))
+                    examples.append(self._program(row) if role == "program" else self._execution(row, role == "solver"))
                 except (GuidanceError, EvaluationError, ValueError) as e:
                     raise InputError(f"{row.place}: its expressions cannot be carried out: {e}") from e
         return examples
@@ -78,6 +80,11 @@ class Writer:
     def _guide(self, row: Row) -> Example:
         prompt, fixed = prompt_tokens(self.model, self._template, prompts.guide(row.question))
         completion = (*self.model.tokenize(row.guidance), self._end)
+        return Example(row.id, tuple(prompt), fixed, completion, (True,) * len(completion))
+
+    def _program(self, row: Row) -> Example:
+        prompt, fixed = prompt_tokens(self.model, self._template, prompts.program(row.question))
+        completion = (*self.model.tokenize(f"{program_of(row)}\n```"), self._end)
         return Example(row.id, tuple(prompt), fixed, completion, (True,) * len(completion))
 
     def _execution(self, row: Row, learn_steps: bool) -> Example:
