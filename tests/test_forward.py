@@ -232,7 +232,7 @@ def test_an_invocation_is_the_end_of_the_prompt_from_its_last_control_token(
 ) -> None:
     start = vocabulary.tokenize("<|im_start|>assistant\n", special=True)
     for role in ROLES:
-        prefix = prompts.program(Question("")).answer_prefix if role == "program" else ""
+        prefix = prompts.program(Question("x")).answer_prefix if role == "program" else ""
         assert invocation_of(vocabulary, examples[role]) == start + vocabulary.tokenize(prefix)
 
 
