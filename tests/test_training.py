@@ -25,6 +25,7 @@ from sgft_edge.role import prompt_tokens, template_of
 from train import sgft
 from train.check_sg import Row, read_sg
 from train.forward import collate, loss_of, read_shared, split_at, stack
+from train.loop import Trainer
 from train.model import TARGETS, invocation_of
 from train.rows import ROLES, Example, Writer
 
@@ -244,3 +245,23 @@ def test_one_adapter_for_several_roles(base: Path, tmp_path: Path) -> None:
     assert "as guide+solver" in (out / "README.md").read_text()
     for roles in ("guide+guide", "guide+teacher", ""):
         assert sgft.main(options(base, tmp_path / "no", "--role", roles)) == 2
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_best_epoch_is_kept_or_the_last(
+    base: Path, tmp_path: Path, keep: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = iter([1.0, 2.0])
+    monkeypatch.setattr(Trainer, "dev_loss", lambda *_: next(losses))
+    out = tmp_path / keep
+    assert sgft.main(options(base, out, "--epochs", "2", "--validity", "0", "--keep", keep)) == 0
+    metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    epochs = [row for row in metrics if "dev_loss" in row]
+    kept = json.loads((out / "training.json").read_text())["metrics"]
+    assert kept == epochs[0 if keep == "best" else 1]
+    state = load_file(out / "state" / "state.safetensors")
+    saved = load_file(out / "adapter_model.safetensors")
+    assert (keep == "last") == all(
+        torch.equal(value, state[f"weight.{name.replace('.weight', '.default.weight')}"])
+        for name, value in saved.items()
+    )

@@ -15,6 +15,7 @@ from train.rows import ROLES
 
 METHODS = ("lora", "alora", "lisa")
 DTYPES = ("auto", "float32", "bfloat16")
+KEEP = ("best", "last")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +28,11 @@ class TrainSettings:
     expressions. `method` is a LoRA, an activated LoRA, or LISA, which trains the base itself: `lisa_blocks` of its
     blocks at a time, drawn anew every `lisa_every` steps. `layers` is how many of the upper blocks have a LoRA (0:
     all), `dropout` is the LoRA's. `batch` counts rows, `accumulate` batches to one step of the optimizer, `warmup` is a
-    share of all steps. `dtype` is that of the base's arithmetic: auto is bfloat16 on a GPU, float32 elsewhere. Training
-    ends when for more than `patience` epochs neither the dev loss has fallen nor the share of valid guidances risen
-    that a guide writes for the first `validity` dev rows. Rows may have `context` tokens; the state is saved every
-    `save_minutes`.
+    share of all steps. `dtype` is that of the base's arithmetic: auto is bfloat16 on a GPU, float32 elsewhere. The best
+    epoch is the one with the most valid guidances among those that a guide writes for the first `validity` dev rows,
+    and among equals the one with the least dev loss. `keep` is "best", or "last": a model can solve more while its dev
+    loss rises. Training ends when more than `patience` epochs have passed since the best one. Rows may have `context`
+    tokens; the state is saved every `save_minutes`.
     """
 
     base: str
@@ -61,6 +63,7 @@ class TrainSettings:
     context: int = 1024
     patience: int = 2
     validity: int = 32
+    keep: str = "best"
     save_minutes: float = 5.0
 
     @property
@@ -72,6 +75,7 @@ class TrainSettings:
             *(("role", role, ROLES) for role in self.roles),
             ("method", self.method, METHODS),
             ("dtype", self.dtype, DTYPES),
+            ("keep", self.keep, KEEP),
         ):
             if found not in known:
                 raise InputError(f"{name}: expected one of {', '.join(known)}, found {found!r}")

@@ -139,13 +139,13 @@ class _Run:
 
     def _keep_the_best(self, row: dict[str, Any]) -> None:
         progress = self.trainer.progress
-        progress.waited += 1
-        if row.get("valid", 0.0) > progress.most_valid:
-            progress.most_valid, progress.waited = row["valid"], 0
-        if row["dev_loss"] < progress.best:
-            progress.best, progress.waited = row["dev_loss"], 0
-            if self.processes.is_main:
-                self._save_result([*self.metrics, row])
+        valid = row.get("valid", 0.0)
+        better = (valid, -row["dev_loss"]) > (progress.most_valid, -progress.best)
+        progress.waited = 0 if better else progress.waited + 1
+        if better:
+            progress.most_valid, progress.best = valid, row["dev_loss"]
+        if self.processes.is_main and (better or self.settings.keep == "last"):
+            self._save_result([*self.metrics, row])
 
     def _save_result(self, metrics: list[dict[str, Any]]) -> None:
         from train.lisa import save_model
