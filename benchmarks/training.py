@@ -28,7 +28,7 @@ def measure(way: str, settings: Any) -> dict[str, float]:
     """Train one epoch; seconds, tokens a second, the mean loss of the learned tokens in nats, and megabytes."""
     from convert.base import find_base
     from train import sgft
-    from train.model import adapted, arithmetic_of, invocation_of
+    from train.model import adapted, arithmetic_of, invocation_of, load
     from train.processes import Processes
     from train.rows import Writer
 
@@ -39,12 +39,12 @@ def measure(way: str, settings: Any) -> dict[str, float]:
         examples = sgft._examples(Writer(vocabulary), Path(settings.data), settings, settings.rows, settings.renumbered)
         mark = invocation_of(vocabulary, examples) if settings.method == "alora" else []
         arithmetic = arithmetic_of(settings, processes.device)
-        loaded = base.load()
+        loaded = load(base, settings, arithmetic if way == "ours" else None)
         began = time.perf_counter()
         if way == "ours":
             from train.loop import Trainer
 
-            model = adapted(loaded, settings, arithmetic).to(processes.device)
+            model = adapted(loaded, settings).to(processes.device)
             trainer = Trainer(model, settings, examples, mark, processes, arithmetic)
             losses = [trainer.train_step() for _ in range(trainer.steps)]
             loss = sum(losses) / len(losses)

@@ -57,8 +57,13 @@ class Base:
             return str(read_header(self.path).value("general.architecture"))
         return str((read_config(self.path).get("architectures") or ["none"])[0])
 
-    def load(self, dtype: torch.dtype = torch.float32, any_architecture: bool = False) -> PreTrainedModel:
-        """The model in memory; a GGUF file and a 4-bit checkpoint are unpacked. Raises `ConversionError`."""
+    def load(
+        self, dtype: torch.dtype = torch.float32, any_architecture: bool = False, packing: Any = None
+    ) -> PreTrainedModel:
+        """The model in memory; a GGUF file and a 4-bit checkpoint are unpacked. Raises `ConversionError`.
+
+        With `packing`, a quantization of transformers, a folder's weights are packed as it says.
+        """
         from transformers import AutoModelForCausalLM, GgufConfig  # seconds, and a folder's tensors do without
 
         options: dict[str, Any] = {"dtype": dtype, "output_loading_info": True, "local_files_only": True}
@@ -70,7 +75,7 @@ class Base:
             checkpoint = open_checkpoint(folder)  # says in one line what transformers would say in many
             if not any_architecture:
                 architecture_of(checkpoint.config)
-            options["use_safetensors"] = True
+            options |= {"use_safetensors": True} | ({"quantization_config": packing} if packing else {})
         try:
             with _quiet():
                 model, about = AutoModelForCausalLM.from_pretrained(folder, **options)
@@ -81,7 +86,7 @@ class Base:
             raise ConversionError(f"{self.path}: {len(lost)} tensors are missing or not expected: {lost[0]}")
         if not any_architecture:
             architecture_of({"architectures": [type(model).__name__]})
-        return _unpacked(model, dtype).eval()
+        return (model if packing else _unpacked(model, dtype)).eval()
 
     def tokenizer(self, config: Mapping[str, Any], pre: str | None = None) -> Metadata:
         """The tokenizer as GGUF metadata, verbatim where the base is a GGUF file."""

@@ -149,6 +149,27 @@ def test_an_activated_lora(
     assert lora.item() != pytest.approx(expected[0].item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("method", ["lora", "alora"])
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_blocks_computed_again(
+    bases: dict[str, Path], examples: dict[str, list[Example]], vocabulary: Model, arch: str, method: str
+) -> None:
+    rows = examples["solver"]
+    mark = invocation_of(vocabulary, rows)
+    passes = {}
+    expected = losses(trainer_for(bases[arch], rows, mark, settings_for(method)))
+    for checkpointing in (False, True):
+        trainer = trainer_for(bases[arch], rows, mark, settings_for(method, checkpointing=checkpointing))
+        trainer.model.train()
+        seen: list[int] = []
+        mlp = trainer.model.get_base_model().get_decoder().layers[0].mlp
+        mlp.register_forward_pre_hook(lambda *_, seen=seen: seen.append(1))
+        assert_same(losses(trainer), expected)
+        passes[checkpointing] = len(seen)
+    forwards, again = passes[False], 2 if method == "lora" else 1
+    assert passes[True] == forwards + again
+
+
 @pytest.mark.parametrize("change", [{"rslora": True}, {"dora": True}, {"layers": 1}], ids=str)
 def test_other_kinds_of_lora(
     bases: dict[str, Path], examples: dict[str, list[Example]], change: dict[str, object]

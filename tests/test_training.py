@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -265,3 +266,23 @@ def test_the_best_epoch_is_kept_or_the_last(
         torch.equal(value, state[f"weight.{name.replace('.weight', '.default.weight')}"])
         for name, value in saved.items()
     )
+
+
+def test_a_base_in_4_bits(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "qlora"
+    status = sgft.main(options(base, out, "--load-in-4bit", "true", "--epochs", "1", "--validity", "0"))
+    if importlib.util.find_spec("bitsandbytes") is None:
+        assert status == 2
+        assert "pip install bitsandbytes" in capsys.readouterr().err
+        return
+    assert status == 0
+    losses = [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert losses[-1] < losses[0]
+    assert all("lora_" in name for name in load_file(out / "adapter_model.safetensors"))
+
+
+def test_packed_weights_cannot_be_packed_again(llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sgft.main(options(llama, tmp_path / "out", "--load-in-4bit", "true")) == 2
+    assert "load_in_4bit: expected a base of plain weights" in capsys.readouterr().err
+    assert sgft.main(options(llama, tmp_path / "no", "--load-in-4bit", "true", "--method", "lisa")) == 2
+    assert "LISA trains the base itself" in capsys.readouterr().err

@@ -15,7 +15,7 @@ import torch
 from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache
+from transformers.cache_utils import Cache, DynamicLayer
 
 from train.rows import Example
 
@@ -41,6 +41,26 @@ class Batch:
     @property
     def targets(self) -> int:
         return int(self.learned.sum())
+
+
+class _Past(DynamicLayer):  # type: ignore[misc]
+    """What stands before a forward's own tokens in one layer. It never grows: a layer computed again finds the same."""
+
+    own: tuple[torch.Tensor, torch.Tensor]
+
+    def __init__(self, past: tuple[torch.Tensor, torch.Tensor] | None = None) -> None:
+        super().__init__()
+        if past is not None:
+            self.lazy_initialization(*past)
+            self.keys, self.values = past
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self.own = key_states, value_states
+        if not self.is_initialized:
+            return self.own
+        return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
 
 
 def base_of(model: PeftModel | PreTrainedModel) -> Any:
@@ -77,10 +97,10 @@ def collate(examples: Sequence[Example], starts: Sequence[int]) -> Batch:
 def read_shared(model: PeftModel | PreTrainedModel, tokens: Sequence[int]) -> Past:
     """Keys and values of a text that begins a row."""
     base = base_of(model)
-    cache = DynamicCache()  # by no configuration, so that a sliding window drops nothing: masks see to that
+    cache = Cache(layer_class_to_replicate=_Past)  # of no sliding window, which would drop what masks hide already
     device = next(base.parameters()).device
     base.get_decoder()(input_ids=torch.tensor([list(tokens)], device=device), past_key_values=cache, use_cache=True)
-    return [(layer.keys, layer.values) for layer in cache.layers]
+    return [layer.own for layer in cache.layers]
 
 
 def stack(pasts: Sequence[Past]) -> Past:
@@ -109,9 +129,7 @@ def _hidden(base: Any, batch: Batch, past: Past) -> torch.Tensor:
     """Hidden states of the batch's tokens, shape (rows, tokens, width)."""
     rows, length = batch.tokens.shape
     width = past[0][0].shape[2]
-    cache = DynamicCache()
-    for i, (keys, values) in enumerate(past):
-        cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), i)
+    cache = Cache([_Past((keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1))) for keys, values in past])
     before = torch.arange(width, device=batch.starts.device)[None, :] >= width - batch.starts[:, None]
     own = torch.arange(length, device=batch.starts.device)[None, :]
     states: torch.Tensor = base.get_decoder()(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING
 
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import BitsAndBytesConfig
 
 from sgft_edge.binding import Model
 from sgft_edge.errors import InputError
@@ -16,18 +18,42 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
+    from convert.base import Base
+
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def adapted(
-    base: PreTrainedModel, settings: TrainSettings, dtype: torch.dtype | None = None
-) -> PeftModel | PreTrainedModel:
+def load(base: Base, settings: TrainSettings, dtype: torch.dtype | None) -> PreTrainedModel:
+    """The base as it is trained on: in float32, in `dtype`, or in 4 bits (QLoRA, https://arxiv.org/abs/2305.14314).
+
+    Raises `InputError` for a base that cannot be packed, `ConversionError` where it cannot be loaded.
+    """
+    if not settings.load_in_4bit:
+        return base.load().to(torch.float32 if dtype is None or settings.method == "lisa" else dtype)
+    if base.is_packed:
+        raise InputError("load_in_4bit: expected a base of plain weights, found packed ones: see `convert.unpack`")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise InputError("load_in_4bit: bitsandbytes is not installed: pip install bitsandbytes")
+    packing = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype or torch.float32,
+    )
+    return base.load(dtype or torch.float32, packing=packing)
+
+
+def adapted(base: PreTrainedModel, settings: TrainSettings) -> PeftModel | PreTrainedModel:
     """The base, frozen, with a LoRA on every linear layer of its blocks, or of the upper ones. Raises `InputError`.
 
-    The base is held in `dtype`, where one is given; what is trained is float32. With LISA that is the base itself.
+    What is trained is float32. With LISA that is the base itself.
     """
+    if settings.checkpointing:
+        base.activation_checkpointing_enable({"use_reentrant": False})
+        for layer in base.get_decoder().layers:
+            layer._can_checkpoint_with_cache = True  # `forward` gives it one that does not grow
     if settings.method == "lisa":
-        return base.float()
+        return base
     blocks = base.config.num_hidden_layers
     if settings.layers > blocks:
         raise InputError(f"layers: the base has {blocks}, found {settings.layers}")
@@ -42,7 +68,7 @@ def adapted(
         layers_to_transform=list(range(blocks - settings.layers, blocks)) if settings.layers else None,
         task_type="CAUSAL_LM",
     )
-    model = get_peft_model(base.to(dtype) if dtype else base, config)
+    model = get_peft_model(base, config)
     for name, value in model.named_parameters():
         if value.requires_grad:
             value.data = value.data.float()

@@ -28,11 +28,13 @@ class TrainSettings:
     expressions. `method` is a LoRA, an activated LoRA, or LISA, which trains the base itself: `lisa_blocks` of its
     blocks at a time, drawn anew every `lisa_every` steps. `layers` is how many of the upper blocks have a LoRA (0:
     all), `dropout` is the LoRA's. `batch` counts rows, `accumulate` batches to one step of the optimizer, `warmup` is a
-    share of all steps. `dtype` is that of the base's arithmetic: auto is bfloat16 on a GPU, float32 elsewhere. The best
-    epoch is the one with the most valid guidances among those that a guide writes for the first `validity` dev rows,
-    and among equals the one with the least dev loss. `keep` is "best", or "last": a model can solve more while its dev
-    loss rises. Training ends when more than `patience` epochs have passed since the best one. Rows may have `context`
-    tokens; the state is saved every `save_minutes`.
+    share of all steps. `dtype` is that of the base's arithmetic: auto is bfloat16 on a GPU, float32 elsewhere;
+    `load_in_4bit` holds the base's weights in NF4, for a GPU with bitsandbytes. The best epoch is the one with the most
+    valid guidances among those that a guide writes for the first `validity` dev rows, and among equals the one with the
+    least dev loss. `keep` is "best", or "last": a model can solve more while its dev loss rises. Training ends when
+    more than `patience` epochs have passed since the best one. Rows may have `context` tokens; the state is saved every
+    `save_minutes`. `checkpointing` computes each block again for its gradients instead of keeping what it computed:
+    less memory for more time.
     """
 
     base: str
@@ -60,6 +62,8 @@ class TrainSettings:
     accumulate: int = 1
     seed: int = 0
     dtype: str = "auto"
+    load_in_4bit: bool = False
+    checkpointing: bool = False
     context: int = 1024
     patience: int = 2
     validity: int = 32
@@ -92,6 +96,8 @@ class TrainSettings:
                 raise InputError(f"{name}: expected more than 0, found {getattr(self, name)}")
         if self.warmup >= 1 or self.dropout >= 1:
             raise InputError(f"warmup and dropout: expected less than 1, found {self.warmup} and {self.dropout}")
+        if self.method == "lisa" and self.load_in_4bit:
+            raise InputError("load_in_4bit: LISA trains the base itself: choose one")
         if self.method == "alora" and self.dora:
             raise InputError("dora: an activated LoRA has no such form: choose one")
 

@@ -77,7 +77,7 @@ class _Run:
         processes: Processes,
     ) -> None:
         from train.loop import Trainer
-        from train.model import adapted, arithmetic_of, invocation_of
+        from train.model import adapted, arithmetic_of, invocation_of, load
         from train.record import record_of
 
         self.settings, self.out, self.dev, self.metrics = settings, out, dev, metrics
@@ -85,7 +85,7 @@ class _Run:
         self.base, self.tokenizer = base, tokenizer
         autocast = arithmetic_of(settings, processes.device)
         self.mark = invocation_of(writer.model, list(examples)) if settings.method == "alora" else []
-        self.model = adapted(base.load(), settings, autocast).to(processes.device)
+        self.model = adapted(load(base, settings, autocast), settings).to(processes.device)
         self.trainer: Trainer = Trainer(self.model, settings, examples, self.mark, processes, autocast)
         self.record = record_of(base, tokenizer, settings, {"rows": len(examples)}, processes.count)
         if self.trainer.resume(out / STATE):
