@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from sgft_edge.arithmetic import evaluate
+from sgft_edge.arithmetic import evaluate, format_value
 from sgft_edge.errors import EvaluationError
 from sgft_edge.gbnf import FREE_NUMBER, sum_rules
 
@@ -24,17 +24,24 @@ _HEADER = re.compile(r"\s*def\s+\w+\s*\(.*\).*:")
 _ASSIGNMENT = re.compile(
     r"\s*(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*(?::[^=]+)?(?P<operator>\*\*|//|[-+*/%])?=(?!=)\s*(?P<expression>.*)"
 )
+_NAME = re.compile(r"(?<![\w.])[A-Za-z_][A-Za-z0-9_]*")
 _RETURN = re.compile(r"\s*return\b\s*(?P<expression>.*)")
 _PRINT = re.compile(r"\s*print\s*(?P<expression>\(.*\))")
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """One line `name = expression` and its exact value; `x += 1` has the expression `x + (1)`."""
+    """One line `name = expression` and its exact value; `x += 1` has the expression `x + (1)`.
+
+    `computed` is the expression with earlier values in place of their names, as `format_value` writes them; `comment`
+    is what the lines of comment right above say.
+    """
 
     name: str
     expression: str
     value: Fraction
+    computed: str = ""
+    comment: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,14 +69,15 @@ def run(source: str) -> ProgramResult:
     values: dict[str, Fraction] = {}
     assignments: list[Assignment] = []
     printed: Fraction | None = None
-    for number, line in lines:
+    for number, line, comment in lines:
         if match := _ASSIGNMENT.fullmatch(line):
             expression = match["expression"]
             if match["operator"]:
                 expression = f"{match['name']} {match['operator']} ({expression})"
             value = _evaluate(expression, values, number, column=match.end() - len(expression))
+            computed = _with_values(expression, values)
             values[match["name"]] = value
-            assignments.append(Assignment(match["name"], expression, value))
+            assignments.append(Assignment(match["name"], expression, value, computed, comment))
         elif match := _RETURN.fullmatch(line):
             return ProgramResult(tuple(assignments), _evaluate(match[1], values, number, match.start(1)))
         elif match := _PRINT.fullmatch(line):
@@ -85,15 +93,26 @@ def run(source: str) -> ProgramResult:
     return ProgramResult(tuple(assignments), (named or assignments)[-1].value if printed is None else printed)
 
 
-def _statements(text: str) -> list[tuple[int, str]]:
-    """The numbered lines that compute something, without comments."""
+def _with_values(expression: str, values: dict[str, Fraction]) -> str:
+    def shown(match: re.Match[str]) -> str:
+        if match[0] not in values:
+            return match[0]
+        text = format_value(values[match[0]])
+        return f"({text})" if text.startswith("-") else text
+
+    return _NAME.sub(shown, expression)
+
+
+def _statements(text: str) -> list[tuple[int, str, str]]:
+    """The numbered lines that compute something, without comments, and the lines of comment above each."""
     lines = text.removesuffix("\n").split("\n")
     if len(lines) > MAX_LINES or len(text) > MAX_LENGTH:
         raise EvaluationError(
             f"expected a program of at most {MAX_LINES} lines and {MAX_LENGTH} characters, "
             f"found {len(lines)} and {len(text)}"
         )
-    statements: list[tuple[int, str]] = []
+    statements: list[tuple[int, str, str]] = []
+    comments: list[str] = []
     quotes = ""  # what ends the docstring that a line stands in
     seen_header = False
     for number, line in enumerate(lines, start=1):
@@ -106,7 +125,10 @@ def _statements(text: str) -> list[tuple[int, str]]:
             if not statements and not seen_header and _HEADER.fullmatch(code):
                 seen_header = True
             else:
-                statements.append((number, code))
+                statements.append((number, code, " ".join(comments)))
+                comments = []
+        elif comment := line.strip().lstrip("#").strip():
+            comments.append(comment)
     return statements
 
 

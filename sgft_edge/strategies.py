@@ -100,7 +100,7 @@ def program(task: Task) -> Writing:
         except EvaluationError as e:
             notes.append(task.note(f"the program has no value ({e})"))
             continue
-        steps = tuple(Step(a.name, a.expression, format_value(a.value)) for a in result.assignments)
+        steps = tuple(Step(a.comment or a.name, a.computed, format_value(a.value)) for a in result.assignments)
         draft = yield from conclude(task, "program", result.value)
         return replace(draft, steps=steps, notes=notes)
     notes.append(task.note("no program has a value: thinking step by step instead"))

@@ -35,7 +35,7 @@ def test_the_program_of_a_model() -> None:
     result = run(JANET)
     assert result.value == 18
     assert [line.name for line in result.assignments] == ["eggs", "eaten", "baked", "left", "price"]
-    assert result.assignments[3] == Assignment("left", "eggs - eaten - baked", F(9))
+    assert result.assignments[3] == Assignment("left", "eggs - eaten - baked", F(9), "16 - 3 - 4")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_programs(source: str, value: Fraction) -> None:
 
 
 def test_an_augmented_assignment_keeps_its_precedence() -> None:
-    assert run("x = 2\nx *= 3 + 4").assignments[1] == Assignment("x", "x * (3 + 4)", F(14))
+    assert run("x = 2\nx *= 3 + 4").assignments[1] == Assignment("x", "x * (3 + 4)", F(14), "2 * (3 + 4)")
 
 
 @pytest.mark.parametrize(
@@ -143,3 +143,15 @@ def test_whatever_the_grammar_accepts_is_read(source: str) -> None:
 )
 def test_what_the_grammar_accepts(source: str, accepted: bool) -> None:
     assert bool(re.fullmatch(as_regex(PROGRAM_GRAMMAR), source)) is accepted
+
+
+def test_comments_and_values_make_steps() -> None:
+    result = run(
+        "def solution():\n    # Find what is owed,\n    # as it stands.\n    debt = 5 - 3 * 4  # negative\n"
+        "    rate1 = 1 / 3\n\n    # Grow it.\n    grown = round(debt * rate1, 2) - debt\n"
+    )
+    assert [(a.comment, a.computed) for a in result.assignments] == [
+        ("Find what is owed, as it stands.", "5 - 3 * 4"),
+        ("", "1 / 3"),
+        ("Grow it.", "round((-7) * 0.3333, 2) - (-7)"),
+    ]

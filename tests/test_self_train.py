@@ -62,14 +62,15 @@ def test_no_more_than_asked_for() -> None:
     assert len(kept(*ways, keep=2)) == 2
 
 
-def test_a_round_goes_from_samples_to_an_adapter_and_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("role", ["guide+solver", "program"])
+def test_a_round_goes_from_samples_to_an_adapter_and_goes_on(tmp_path: Path, role: str) -> None:
     """A tiny random model solves nothing, so that the data is the teacher's; what was sampled is not sampled again."""
     base = tiny.tiny_model(tmp_path / "tiny.gguf", vocab=tiny.byte_tokenizer())
     data = tmp_path / "data.jsonl"
     data.write_text("".join(DATA.read_text().splitlines(keepends=True)[:3]))
     config = tmp_path / "config.toml"
     config.write_text(
-        f'base = "{base}"\nout = "unused"\nrole = "guide+solver"\ndata = "{data}"\ndev = "{data}"\nvalidity = 0\n'
+        f'base = "{base}"\nout = "unused"\nrole = "{role}"\ndata = "{data}"\ndev = "{data}"\nvalidity = 0\n'
         "epochs = 1.0\nrate = 0.1\n"
     )
     assert sgft.main(["--config", str(config), "--out", str(tmp_path / "first")]) == 0

@@ -63,13 +63,13 @@ def self_train(settings: TrainSettings, adapter: Path, out: Path, rounds: int, s
         folder = out / f"round-{number}"
         folder.mkdir(parents=True, exist_ok=True)
         seeds = range(1, sampler.samples + 1)
-        samples = _solved(settings.base, adapter, teacher, sampler, seeds, folder / "samples.jsonl")
+        samples = _solved(settings, adapter, teacher, sampler, seeds, folder / "samples.jsonl")
         kept = choose(teacher, samples, sampler.keep)
         data = folder / "data.jsonl"
         own = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
         write_atomically(data, Path(settings.data).read_text(encoding="utf-8") + own)
         adapter = train(dataclasses.replace(settings, data=str(data), out=str(folder / "adapter")))
-        judged = _solved(settings.base, adapter, dev, sampler, [GREEDY], folder / "dev.jsonl")
+        judged = _solved(settings, adapter, dev, sampler, [GREEDY], folder / "dev.jsonl")
         found = {
             "round": number,
             "sampled": len(samples),
@@ -118,31 +118,39 @@ def _way(expressions: Sequence[str | None]) -> tuple[str, ...]:
 
 
 def _solved(
-    model: str, adapter: Path, rows: Sequence[Row], sampler: Sampler, seeds: Sequence[int], path: Path
+    settings: TrainSettings, adapter: Path, rows: Sequence[Row], sampler: Sampler, seeds: Sequence[int], path: Path
 ) -> list[dict[str, Any]]:
-    """Solutions of all rows, one for each seed, by the exported adapter."""
+    """Solutions of all rows, one for each seed, by the exported adapter: programs, if it writes nothing else."""
+    strategy = "program" if settings.role == "program" else "exact"
     with Journal(path) as journal:
         done = {(row["line"], row["seed"]) for row in journal.rows}
         todo = {seed: [row for row in rows if (row.line, seed) not in done] for seed in seeds}
         if any(todo.values()):
             exported = _export(adapter, path.with_name(f"export-for-{path.stem}"))
-            with (
-                Solver.open(model, adapter=exported, parallel=sampler.parallel, threads=sampler.threads) as solver,
-                progress(path.stem, sum(map(len, todo.values()))) as advance,
-            ):
+            guides, answers = ("none", exported) if strategy == "program" else (exported, "auto")
+            solver = Solver.open(
+                settings.base,
+                adapter=guides,
+                answerer_adapter=answers,
+                parallel=sampler.parallel,
+                threads=sampler.threads,
+            )
+            with solver, progress(path.stem, sum(map(len, todo.values()))) as advance:
                 for seed, part in todo.items():
-                    for row in _sampled(solver, part, seed, sampler.temperature if seed != GREEDY else 0.0):
+                    for row in _sampled(solver, part, strategy, seed, sampler.temperature if seed != GREEDY else 0.0):
                         journal.write(row)
                         journal.rows.append(row)
                         advance()
         return sorted(journal.rows, key=lambda row: (row["line"], row["seed"]))
 
 
-def _sampled(solver: Solver, rows: Sequence[Row], seed: int, temperature: float) -> Iterator[dict[str, Any]]:
-    settings = Settings("exact", sampling=Sampling(temperature, seed=seed), max_tokens=1)  # what falls back is lost
+def _sampled(
+    solver: Solver, rows: Sequence[Row], strategy: str, seed: int, temperature: float
+) -> Iterator[dict[str, Any]]:
+    settings = Settings(strategy, sampling=Sampling(temperature, seed=seed), max_tokens=1)  # what falls back is lost
     for index, outcome in solver.solve_each((row.question for row in rows), settings):
         row = rows[index]
-        solved = isinstance(outcome, Solution) and outcome.solved_by == "exact"
+        solved = isinstance(outcome, Solution) and outcome.solved_by == strategy
         steps = outcome.steps if isinstance(outcome, Solution) and solved else ()
         yield {
             "line": row.line,
