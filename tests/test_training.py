@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import hf
 import pytest
@@ -286,3 +287,66 @@ def test_packed_weights_cannot_be_packed_again(llama: Path, tmp_path: Path, caps
     assert "load_in_4bit: expected a base of plain weights" in capsys.readouterr().err
     assert sgft.main(options(llama, tmp_path / "no", "--load-in-4bit", "true", "--method", "lisa")) == 2
     assert "LISA trains the base itself" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_its_checkpoint(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = options(base, tmp_path / "run", "--epochs", "2", "--validity", "0")
+    plain = Trainer._loss
+
+    def broken(trainer: Trainer, *rows: Any) -> torch.Tensor:
+        return plain(trainer, *rows) * (float("nan") if trainer.progress.step == 7 else 1.0)
+
+    monkeypatch.setattr(Trainer, "_loss", broken)
+    assert sgft.main(given) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("sgft-edge: error: the loss of step 8 is no number: lower")
+    kept = load_file(tmp_path / "run" / "adapter_model.safetensors")
+    assert all(value.isfinite().all() for value in kept.values())
+    monkeypatch.setattr(Trainer, "_loss", plain)
+    assert sgft.main(given) == 0
+    assert "goes on after step 6 of 12" in capsys.readouterr().err
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 13))
+
+
+FULL_DISK = """
+import resource, sys
+from train import sgft
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.exit(sgft.main(sys.argv[2:]))
+"""
+
+
+def test_a_full_disk(base: Path, tmp_path: Path) -> None:
+    """No file may be longer than the limit: neither the adapter nor the state can be saved."""
+    out = tmp_path / "run"
+    given = options(base, out, "--epochs", "1", "--validity", "0")
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, "40000", *given], capture_output=True, text=True, cwd=DATA.parents[2]
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"sgft-edge: error: {out}: cannot write there (")
+    assert sorted(path.name for path in out.iterdir()) == ["metrics.jsonl", "state"]
+    assert [path.name for path in (out / "state").iterdir()] == ["settings.json"]
+    assert sgft.main(given) == 0
+
+
+def test_a_full_disk_leaves_the_last_result(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = options(base, tmp_path / "run", "--epochs", "2", "--validity", "0", "--keep", "last")
+    saved = []
+
+    def full(path: Path, metrics: Any) -> None:
+        saved.append(path)
+        if len(saved) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("train.record.draw_curves", full)
+    assert sgft.main(given) == 1
+    record = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert record["metrics"]["step"] == 6
+    assert not (tmp_path / "run" / ".new").exists()
+    assert sgft.main(given) == 0
+    record = json.loads((tmp_path / "run" / "training.json").read_text())
+    assert record["metrics"]["step"] == 12

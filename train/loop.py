@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from convert.errors import ConversionError
 from train.forward import Batch, Past, collate, loss_of, read_shared, split_at, stack
 from train.lisa import Blocks
 from train.processes import Processes
+from train.record import replacing
 from train.rows import Example
 from train.settings import TrainSettings
 
@@ -168,18 +168,14 @@ class Trainer:
     # ---------------------------------------------------------------- state
 
     def save(self, folder: Path) -> None:
-        """Write all that goes on from here; a kill in between leaves the last whole state."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """Write all that goes on from here; a kill in between, or a full disk, leaves the last whole state."""
         tensors = {f"weight.{name}": value.detach().cpu().contiguous() for name, value in self.parameters.items()}
         for name, value in self.parameters.items():
             for key, part in self.optimizer.state.get(value, {}).items():
                 tensors[f"{key}.{name}"] = torch.as_tensor(part).detach().cpu().contiguous()
         facts = {key: repr(value) for key, value in vars(self.progress).items()}
-        temporary = folder / ".state.safetensors"
-        save_file(tensors, temporary, facts)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(folder / "state.safetensors")
+        with replacing(folder) as new:
+            save_file(tensors, new / "state.safetensors", facts)
 
     def resume(self, folder: Path) -> bool:
         """Go on from a saved state, if there is one."""

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
 
 from convert import vocabulary
 from convert.adapter import RECORD
 from convert.base import Base
+from convert.errors import ConversionError
+from convert.staging import flush
 from sgft_edge import prompts
 from sgft_edge.files import write_atomically
 from sgft_edge.store import entry_for, file_digest
-from train.settings import TrainSettings
+from train.settings import METRICS, TrainSettings
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -23,7 +29,6 @@ if TYPE_CHECKING:
     from convert.header import Metadata
 
 _PACKAGES = ("torch", "transformers", "peft", "safetensors", "llama-cpp-python")
-METRICS = "metrics.jsonl"
 
 
 def record_of(
@@ -49,6 +54,38 @@ def record_of(
         },
         "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
     }
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Raise `ConversionError` where the disk refuses what is written in `folder`."""
+    try:
+        yield
+    except (OSError, SafetensorError) as e:
+        reason = getattr(e, "strerror", None) or str(e)
+        raise ConversionError(
+            f"{folder}: cannot write there ({reason}): make room, then start again: it goes on from the last checkpoint"
+        ) from e
+
+
+@contextlib.contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """Yield a folder for files that take their places in `folder` at the end.
+
+    Where anything fails before, `folder` stays as it was. Raises `ConversionError` where the disk refuses.
+    """
+    new = folder / ".new"
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        with writing(folder):
+            new.mkdir(parents=True)
+            yield new
+            for path in new.iterdir():
+                flush(path)
+            for path in new.iterdir():
+                path.replace(folder / path.name)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def save_adapter(folder: Path, model: PeftModel, base: str, mark: Sequence[int]) -> None:

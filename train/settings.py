@@ -16,6 +16,7 @@ from train.rows import ROLES
 METHODS = ("lora", "alora", "lisa")
 DTYPES = ("auto", "float32", "bfloat16")
 KEEP = ("best", "last")
+METRICS = "metrics.jsonl"  # in the folder of a run
 
 
 @dataclass(frozen=True, kw_only=True)

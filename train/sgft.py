@@ -22,10 +22,11 @@ import click
 from sgft_edge.binding import Model
 from sgft_edge.cli import run
 from sgft_edge.errors import InputError
+from sgft_edge.files import write_atomically
 from train.check_sg import Row, read_sg
 from train.renumber import renumbered
 from train.rows import Example, Writer
-from train.settings import TrainSettings, read_settings
+from train.settings import METRICS, TrainSettings, read_settings
 
 if TYPE_CHECKING:
     from convert.base import Base
@@ -78,9 +79,9 @@ class _Run:
     ) -> None:
         from train.loop import Trainer
         from train.model import adapted, arithmetic_of, invocation_of, load
-        from train.record import record_of
+        from train.record import record_of, writing
 
-        self.settings, self.out, self.dev, self.metrics = settings, out, dev, metrics
+        self.settings, self.out, self.dev = settings, out, dev
         self.writer, self.checked, self.processes = writer, checked, processes
         self.base, self.tokenizer = base, tokenizer
         autocast = arithmetic_of(settings, processes.device)
@@ -90,7 +91,10 @@ class _Run:
         self.record = record_of(base, tokenizer, settings, {"rows": len(examples)}, processes.count)
         if self.trainer.resume(out / STATE):
             self._say(f"goes on after step {self.trainer.progress.step} of {self.trainer.steps}")
-            self.metrics[:] = [row for row in metrics if row["step"] <= self.trainer.progress.step]
+        self.metrics = [row for row in metrics if row["step"] <= self.trainer.progress.step]
+        if processes.is_main:
+            with writing(out):
+                write_atomically(out / METRICS, "".join(map(_line, self.metrics)))
 
     def run(self) -> Path:
         trainer = self.trainer
@@ -149,13 +153,14 @@ class _Run:
 
     def _save_result(self, metrics: list[dict[str, Any]]) -> None:
         from train.lisa import save_model
-        from train.record import save_adapter, save_record
+        from train.record import replacing, save_adapter, save_record
 
-        if self.settings.method == "lisa":
-            save_model(self.out, self.model, self.base, self.tokenizer)
-        else:
-            save_adapter(self.out, self.model, self.record["base"]["name"], self.mark)
-        save_record(self.out, self.record, metrics)
+        with replacing(self.out) as new:
+            if self.settings.method == "lisa":
+                save_model(new, self.model, self.base, self.tokenizer)
+            else:
+                save_adapter(new, self.model, self.record["base"]["name"], self.mark)
+            save_record(new, self.record, metrics)
 
     def _show(self, row: dict[str, Any]) -> None:
         progress, steps = self.trainer.progress, self.trainer.steps
@@ -172,6 +177,8 @@ class _Run:
 
 def _begin(out: Path, settings: TrainSettings) -> None:
     """Prepare the folder, or find it to be that of the same run. Raises `InputError` for another's."""
+    from train.record import writing
+
     own = {key: value for key, value in dataclasses.asdict(settings).items() if key != "save_minutes"}
     path = out / STATE / "settings.json"
     if path.is_file():
@@ -186,20 +193,26 @@ def _begin(out: Path, settings: TrainSettings) -> None:
         return
     if out.exists() and any(out.iterdir()):
         raise InputError(f"--out {out}: expected a folder that is not there, or one of a run to go on with")
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(own, indent=1), encoding="utf-8")
+    with writing(out):
+        write_atomically(path, json.dumps(own, indent=1))
 
 
 def _metrics(out: Path) -> list[dict[str, Any]]:
     """What a run that is to go on has written."""
-    path = out / "metrics.jsonl"
+    path = out / METRICS
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 
 def _append(out: Path, row: dict[str, Any]) -> None:
-    with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    from train.record import writing
+
+    with writing(out), (out / METRICS).open("a", encoding="utf-8") as file:
+        file.write(_line(row))
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row) + "\n"
 
 
 def _vocabulary(base: Base, folder: Path) -> tuple[Model, Metadata]:
