@@ -300,7 +300,9 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_its_checkpoint(
 
     monkeypatch.setattr(Trainer, "_loss", broken)
     assert sgft.main(given) == 1
-    assert capsys.readouterr().err.splitlines()[-1].startswith("sgft-edge: error: the loss of step 8 is no number: lower")
+    assert (
+        capsys.readouterr().err.splitlines()[-1].startswith("sgft-edge: error: the loss of step 8 is no number: lower")
+    )
     kept = load_file(tmp_path / "run" / "adapter_model.safetensors")
     assert all(value.isfinite().all() for value in kept.values())
     monkeypatch.setattr(Trainer, "_loss", plain)

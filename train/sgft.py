@@ -14,6 +14,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from sgft_edge.cli import run
 from sgft_edge.errors import InputError
 from sgft_edge.files import write_atomically
 from train.check_sg import Row, read_sg
+from train.display import display
 from train.renumber import renumbered
 from train.rows import Example, Writer
 from train.settings import METRICS, TrainSettings, read_settings
@@ -89,8 +91,8 @@ class _Run:
         self.model = adapted(load(base, settings, autocast), settings).to(processes.device)
         self.trainer: Trainer = Trainer(self.model, settings, examples, self.mark, processes, autocast)
         self.record = record_of(base, tokenizer, settings, {"rows": len(examples)}, processes.count)
-        if self.trainer.resume(out / STATE):
-            self._say(f"goes on after step {self.trainer.progress.step} of {self.trainer.steps}")
+        if self.trainer.resume(out / STATE) and processes.is_main:
+            click.echo(f"goes on after step {self.trainer.progress.step} of {self.trainer.steps}", err=True)
         self.metrics = [row for row in metrics if row["step"] <= self.trainer.progress.step]
         if processes.is_main:
             with writing(out):
@@ -99,35 +101,34 @@ class _Run:
     def run(self) -> Path:
         trainer = self.trainer
         saved = time.monotonic()
-        while trainer.progress.step < trainer.steps:
-            loss = trainer.train_step()
-            step = trainer.progress.step
-            row: dict[str, Any] = {"step": step, "loss": loss, "rate": trainer.rate(step - 1)}
-            row |= {"tokens": trainer.progress.tokens, "seconds": round(trainer.progress.seconds, 2)}
-            last = step == trainer.steps
-            if step % trainer.steps_per_epoch == 0 or last:
-                row |= self._judge()
-                self._keep_the_best(row)
-            self.metrics.append(row)
-            if self.processes.is_main:
-                _append(self.out, row)
-                self._show(row)
-            if last or trainer.progress.waited > self.settings.patience:
-                break
-            if time.monotonic() - saved > 60 * self.settings.save_minutes or "dev_loss" in row:
-                self._save()
-                saved = time.monotonic()
-        self._save()
+        with display(trainer.steps) if self.processes.is_main else nullcontext(lambda _: None) as show:
+            while trainer.progress.step < trainer.steps and trainer.progress.waited <= self.settings.patience:
+                row = self._step()
+                show(row)
+                if time.monotonic() - saved > 60 * self.settings.save_minutes or "dev_loss" in row:
+                    self._save()
+                    saved = time.monotonic()
         self.processes.wait()
         return self.out
+
+    def _step(self) -> dict[str, Any]:
+        """One step, and at the end of an epoch what it has brought; returns its metrics."""
+        trainer = self.trainer
+        loss = trainer.train_step()
+        step = trainer.progress.step
+        row: dict[str, Any] = {"step": step, "loss": loss, "rate": trainer.rate(step - 1)}
+        row |= {"tokens": trainer.progress.tokens, "seconds": round(trainer.progress.seconds, 2)}
+        if step % trainer.steps_per_epoch == 0 or step == trainer.steps:
+            row |= self._judge()
+            self._keep_the_best(row)
+        self.metrics.append(row)
+        if self.processes.is_main:
+            _append(self.out, row)
+        return row
 
     def _save(self) -> None:
         if self.processes.is_main:
             self.trainer.save(self.out / STATE)
-
-    def _say(self, text: str) -> None:
-        if self.processes.is_main:
-            click.echo(text, err=True)
 
     def _judge(self) -> dict[str, float]:
         from train.validity import valid_share
@@ -161,18 +162,6 @@ class _Run:
             else:
                 save_adapter(new, self.model, self.record["base"]["name"], self.mark)
             save_record(new, self.record, metrics)
-
-    def _show(self, row: dict[str, Any]) -> None:
-        progress, steps = self.trainer.progress, self.trainer.steps
-        if "dev_loss" not in row and progress.step % max(1, steps // 50):
-            return
-        left = (steps - progress.step) * progress.seconds / progress.step
-        dev = f", dev loss {row['dev_loss']:.4f}" if "dev_loss" in row else ""
-        dev += f", {row['valid']:.0%} valid" if "valid" in row else ""
-        self._say(
-            f"step {progress.step} of {steps}: loss {row['loss']:.4f}{dev}, "
-            f"{progress.tokens / progress.seconds:.0f} tokens a second, {left / 60:.0f} minutes left"
-        )
 
 
 def _begin(out: Path, settings: TrainSettings) -> None:
