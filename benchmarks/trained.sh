@@ -1,40 +1,44 @@
 #!/usr/bin/env bash
 # The tables of docs/training.md. Rows that are there are not computed again.
-# Usage: benchmarks/trained.sh MODEL ADAPTER OUT FILE:LIMIT...
-#   e.g. benchmarks/trained.sh smollm2 smollm2-sgft results/smollm2 train/data/solution_guidance.dev.jsonl:60
-# Rows of FILE with a teacher's "guidance" are also solved along it. THREADS and PARALLEL go to `sgft-edge evaluate`.
+# Usage: benchmarks/trained.sh MODEL OUT FILE:LIMIT...
+#   e.g. benchmarks/trained.sh smollm2 results/smollm2 train/data/solution_guidance.dev.jsonl:60
+# The adapters are those that ship, or GUIDE_ADAPTER and ANSWERER_ADAPTER. Rows of FILE with a teacher's "guidance" are
+# also solved along it. THREADS and PARALLEL go to `sgft-edge evaluate`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PWD/.venv/bin:$PATH"
 
-model=$1 adapter=$2 out=$3
-shift 3
+model=$1 out=$2
+shift 2
+untuned=(--adapter none --answerer-adapter none)
+tuned=(--adapter "${GUIDE_ADAPTER:-auto}" --answerer-adapter "${ANSWERER_ADAPTER:-auto}")
 mkdir -p "$out"
 
 for part in "$@"; do
     file=${part%:*} limit=${part##*:}
     set=$(basename "$file" .jsonl)
-    shown=() guided=()
+    shown=()
     run() {
         shown+=(--from "$out/$set.$1.jsonl")
         sgft-edge evaluate "$file" --limit "$limit" --guide "$model" --output "$out/$set.$1.jsonl" \
             --threads "${THREADS:-2}" --parallel "${PARALLEL:-8}" "${@:2}" > /dev/null
     }
-    run cot --strategy cot --adapter none
-    run program --strategy program --adapter none
-    run untuned-first --strategy exact --plan first --adapter none
-    run untuned-stepwise --strategy exact --plan stepwise --adapter none
-    run tuned-stepwise --strategy exact --plan stepwise --adapter "$adapter"
-    run tuned-first --strategy exact --plan first --adapter "$adapter"
-    run tuned-first-untuned-answerer --strategy exact --plan first --adapter "$adapter" --answerer-adapter none
-    run tuned-sg --strategy sg --adapter "$adapter"
+    run cot --strategy cot "${untuned[@]}"
+    run program --strategy program "${untuned[@]}"
+    run untuned-first --strategy exact --plan first "${untuned[@]}"
+    run untuned-stepwise --strategy exact --plan stepwise "${untuned[@]}"
+    run tuned-program --strategy program "${tuned[@]}"
+    run tuned-first --strategy exact --plan first "${tuned[@]}"
+    run tuned-stepwise --strategy exact --plan stepwise "${tuned[@]}"
+    run tuned-guide-alone --strategy exact --plan first "${tuned[@]:0:2}" --answerer-adapter none
+    run tuned-sg --strategy sg "${tuned[@]}"
     if head -n 1 "$file" | grep -q '"guidance"'; then
-        run teacher --strategy exact --given-guidance --adapter none
-        run teacher-tuned --strategy exact --given-guidance --adapter "$adapter"
+        run teacher --strategy exact --given-guidance "${untuned[@]}"
+        run teacher-tuned --strategy exact --given-guidance "${tuned[@]}"
     fi
     echo "== $set, first $limit"
     sgft-edge evaluate "${shown[@]}"
-    run untuned-guidance --strategy sg --max-tokens 1 --adapter none
-    for name in untuned-guidance tuned-sg tuned-stepwise; do guided+=("$out/$set.$name.jsonl"); done
-    python -m benchmarks.guidance "${guided[@]}"
+    shown=()
+    run untuned-guidance --strategy sg --max-tokens 1 "${untuned[@]}"
+    python -m benchmarks.guidance "$out/$set".{untuned-guidance,tuned-sg,tuned-first,tuned-stepwise}.jsonl
 done
