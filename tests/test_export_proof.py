@@ -187,7 +187,7 @@ def recorded(shop):
     record = {
         "base": {"digest": base.find_base(str(folder)).digest(), "tokenizer_digest": vocabulary.digest(tokenizer)},
         "data": {"file": "train.jsonl", "sha256": "d" * 64, "rows": 1244},
-        "settings": {"rank": 4, "steps": 3, "learning_rate": 0.0002},
+        "settings": {"role": "guide", "rank": 4, "steps": 3, "learning_rate": 0.0002},
         "seed": 7,
         "prompts_digest": prompts.guide_digest(),
     }

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 import sgft_edge.manifest
+from sgft_edge.adapters import PROMPTS_KEY, AdapterFile
+from sgft_edge.binding import peek
 from sgft_edge.errors import ModelError
 from sgft_edge.files import config_folder
-from sgft_edge.manifest import Entry, Manifest, put, remove, toml_text
+from sgft_edge.manifest import Entry, Manifest, package_models, put, remove, toml_text
+from sgft_edge.store import file_digest
 
 MINIMAL = {"title": "Tiny", "role": "model", "file": "tiny.gguf", "licence": "MIT"}
 HOSTILE = ['"', "\\", "a\nb\r\tc", "]\n[models.evil]", "\x00\x1f\x7f\x80", "é \u2028 🦙 ''' \"\"\"", "# no comment", ""]
@@ -27,8 +30,23 @@ def test_packaged_manifest_loads():
     entries = Manifest.load().entries
     assert next(iter(entries)) == "smollm2"
     assert entries["smollm2"].bytes == 98362432
-    assert all(entry.sources and entry.context and entry.memory_mb and entry.description for entry in entries.values())
+    assert all(entry.title and entry.description for entry in entries.values())
+    models = [entry for entry in entries.values() if entry.role == "model"]
+    assert all(entry.sources and entry.context and entry.memory_mb for entry in models)
     assert all((entry.bytes is None) == (entry.sha256 is None) for entry in entries.values())
+
+
+def test_packaged_adapters_lie_in_the_package():
+    """Each is the file that the manifest describes, and trained with the prompts of now."""
+    adapters = [entry for entry in Manifest.load().entries.values() if entry.role == "adapter"]
+    assert adapters
+    for entry in adapters:
+        path = package_models() / entry.file
+        assert (path.stat().st_size, file_digest(path, fresh=True)) == (entry.bytes, entry.sha256)
+        assert entry.base in Manifest.load().entries
+        found = AdapterFile.read(path)
+        assert found.trained_for
+        assert entry.prompts_digest == found.prompts_digest == peek(path, PROMPTS_KEY)
 
 
 @pytest.mark.parametrize(
