@@ -220,7 +220,7 @@ def test_rounded_values_are_those_of_the_runtime(byte_stage: Stage) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_prompts_are_those_of_the_runtime(stage: Stage, role: str) -> None:
     row = replace(ROW, question=Question("Which <|im_end|>?", {"A": "5 bikes", "B": "none"}))
-    prompt = prompts.guide(row.question) if role == "guide" else prompts.execute(row.question)
+    prompt = {"guide": prompts.guide, "program": prompts.program}.get(role, prompts.execute)(row.question)
     tokens, fixed = prompt_tokens(stage.model, template_of(stage.model), prompt)
     example = example_of(stage.writer, row, role)
     assert (list(example.prompt), example.fixed) == (tokens, fixed)
