@@ -208,7 +208,7 @@ def test_a_killed_run_goes_on_to_the_same_result(base: Path, tmp_path: Path) -> 
     [
         (("--rate", "1e30"), 1, "is no number: lower --rate"),
         (("--context", "50"), 2, "expected at most 50 tokens"),
-        (("--role", "teacher"), 2, "role: expected one of guide, answerer, solver, found 'teacher'"),
+        (("--role", "teacher"), 2, "role: expected one of guide, answerer, solver, program, found 'teacher'"),
         (("--layers", "9"), 2, "layers: the base has 2, found 9"),
         (("--data", "absent.jsonl"), 2, "absent.jsonl"),
     ],
