@@ -49,8 +49,8 @@ def main(
     questions = [p.question for p in islice(read_problems(problems), count) if p.question]
     settings = Settings(strategy, max_tokens=max_tokens)
     with (
-        Solver.open(model, settings=settings, threads=threads) as one,
-        Solver.open(model, settings=settings, threads=threads, parallel=parallel) as side_by_side,
+        Solver.open(model, adapter="none", settings=settings, threads=threads) as one,
+        Solver.open(model, adapter="none", settings=settings, threads=threads, parallel=parallel) as side_by_side,
     ):
         one.solve(questions[0])  # weights into memory
         runs = [(single(one, questions), many(side_by_side, questions)) for _ in range(repeats)]

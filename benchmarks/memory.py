@@ -2,10 +2,10 @@
 
 usage: python -m benchmarks.memory MODEL [ADAPTER]
 
-The guide is the base with ADAPTER, or with a random F16 LoRA of rank 16 for every linear layer: its words are nonsense,
-its memory is real. Each case is measured in a process of its own (VmHWM). The limit is RLIMIT_AS: all address space
-counts, the mapped model file and the libraries included; so the allocator is kept from reserving 64 MB of it for each
-thread, and numpy from starting threads that nothing here uses.
+The answerer is the base, the guide the base with ADAPTER, or with a random F16 LoRA of rank 16 for every linear layer:
+its words are nonsense, its memory is real. Each case is measured in a process of its own (VmHWM). The limit is
+RLIMIT_AS: all address space counts, the mapped model file and the libraries included; so the allocator is kept from
+reserving 64 MB of it for each thread, and numpy from starting threads that nothing here uses.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def child(model: str, adapter: str, strategy: str, limit_mb: int) -> None:
     from sgft_edge import Settings, Solver
     from sgft_edge.measure import peak_bytes
 
-    with Solver.open(model, adapter=adapter, settings=Settings(strategy, max_tokens=32), threads=2) as solver:
+    settings = Settings(strategy, max_tokens=32)
+    with Solver.open(model, adapter=adapter, answerer_adapter="none", settings=settings, threads=2) as solver:
         text = solver.solve(QUESTION).text
     print(peak_bytes() / MB, repr(text))
 
