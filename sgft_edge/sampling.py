@@ -11,6 +11,8 @@ from sgft_edge.errors import GrammarError
 from sgft_edge.settings import Sampling
 
 _FEW = 64  # candidates tried under the grammar before the whole vocabulary is
+_COLDEST = 1e-6  # a temperature at which float32 logits differ by everything or nothing
+_RAREST = 2.0**-32  # tokens so much less likely than the best are never drawn
 
 
 class TokenGrammar(Protocol):
@@ -47,17 +49,18 @@ class Sampler:
         return int(logits.argmax())
 
     def _draw(self, logits: NDArray[np.float32]) -> int:
-        scaled = (logits.astype(np.float64) - logits.max()) / self._sampling.temperature
-        p = np.exp(scaled)
+        weights = np.exp((logits - logits.max()) / max(self._sampling.temperature, _COLDEST))
+        tokens = np.flatnonzero(weights >= _RAREST)
+        weights = weights[tokens].astype(np.float64)
         if self._sampling.min_p > 0:
-            p[p < self._sampling.min_p * p.max()] = 0
-        p /= p.sum()
+            weights[weights < self._sampling.min_p * weights.max()] = 0
         if self._sampling.top_p < 1:
-            order = np.argsort(-p, kind="stable")
-            before = np.cumsum(p[order]) - p[order]
-            p[order[before >= max(self._sampling.top_p, 1e-9)]] = 0
-            p /= p.sum()
-        return int(self._rng.choice(len(p), p=p))
+            order = np.argsort(-weights, kind="stable")
+            until = np.cumsum(weights[order])
+            before = until - weights[order]
+            weights[order[before >= max(self._sampling.top_p, 1e-9) * until[-1]]] = 0
+        until = np.cumsum(weights)
+        return int(tokens[np.searchsorted(until, self._rng.random() * until[-1], side="right")])
 
     def _masked(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """The logits with everything that the grammar refuses at minus infinity."""
