@@ -15,12 +15,15 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import click
 
+from convert import export_gguf
 from sgft_edge.answers import is_correct
 from sgft_edge.cli import run
 from sgft_edge.errors import InputError, SgftError
@@ -165,11 +168,15 @@ def _sampled(
 
 
 def _export(adapter: Path, folder: Path) -> Path:
-    """The adapter as GGUF, proven."""
-    from convert import export_gguf
+    """The adapter as GGUF, proven, in a process of its own: threads left behind here would slow all sampling down.
 
-    if not folder.is_dir() and export_gguf.main([str(adapter), "--out", str(folder), "--format", "adapter"]) != 0:
-        raise SgftError(f"{adapter}: it could not be exported")
+    OpenMP counts the threads of all its pools; once they are more than the cores, they sleep at every barrier.
+    """
+    if not folder.is_dir():
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            command = [str(adapter), "--out", str(folder), "--format", "adapter"]
+            if pool.submit(export_gguf.main, command).result() != 0:
+                raise SgftError(f"{adapter}: it could not be exported")
     return next(folder.glob("*.gguf"))
 
 
