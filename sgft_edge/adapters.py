@@ -12,6 +12,7 @@ It is switched on for the prompts that it was trained with and off for all other
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -31,9 +32,9 @@ _TASKS = {
     "guide": {"guide": prompts.GUIDE, "solver": prompts.EXECUTE},
     "answerer": {"answerer": prompts.EXECUTE, "solver": prompts.EXECUTE, "program": prompts.WRITE_PROGRAM},
 }
-
-
 ROLES = ("guide", "answerer", "solver", "program")
+_GUIDES = {prompts.GUIDE, prompts.EXECUTE}
+_ANSWERS = (prompts.EXECUTE, prompts.WRITE_PROGRAM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,30 +69,55 @@ class AdapterFile:
         return "stepwise" if "solver" in self.trained_for else "first"
 
 
-def choose_adapters(
-    guide: Name, adapter: Name, answerer: Name, answerer_adapter: Name, *, one_model: bool
-) -> tuple[AdapterFile | None, AdapterFile | None]:
-    """The guide's and the answerer's adapter, each a name, a file, "none", or "auto": that of the model.
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The adapters of a cast: the guide's, and the answerer's for expressions and for programs."""
 
-    Where one model plays both roles, an answerer's "auto" goes with the guide: its adapter, if that was trained to
-    answer too, and none where the guide has "none". A guide's adapter that cannot answer leaves the answerer its own.
-    Raises `InputError` for an adapter that was trained for another
-    role.
+    guide: AdapterFile | None = None
+    answerer: AdapterFile | None = None
+    program: AdapterFile | None = None
+
+    @property
+    def by_name(self) -> dict[str, AdapterFile]:
+        """Those that there are, as reports name them."""
+        named = {"adapter": self.guide, "answerer_adapter": self.answerer, "program_adapter": self.program}
+        return {name: file for name, file in named.items() if file}
+
+    def by_task(self, role: str) -> dict[str, AdapterFile]:
+        """Which one is on for a prompt that the role reads."""
+        if role == "guide":
+            return dict.fromkeys(self.guide.tasks(role), self.guide) if self.guide else {}
+        pairs = ((prompts.EXECUTE, self.answerer), (prompts.WRITE_PROGRAM, self.program))
+        return {task: file for task, file in pairs if file}
+
+    @property
+    def strategy(self) -> str | None:
+        """What they were trained for."""
+        return "exact" if self.guide or self.answerer else "program" if self.program else None
+
+
+def choose_adapters(guide: Name, adapter: Name, answerer: Name, answerer_adapter: Name, *, one_model: bool) -> Chosen:
+    """Adapters by name, by file, "none", or "auto": what comes with the model.
+
+    Where one model plays both roles, an answerer's "auto" goes with the guide: its adapter for what that was trained
+    to answer, the model's own for the rest, and none where the guide has "none". Raises `InputError` for an adapter
+    that was trained for another role.
     """
-    guides = _chosen(adapter, guide, "guide", "--adapter")
-    if one_model and answerer_adapter == "auto":
-        if adapter == "none":
-            return guides, None
-        if guides is not None and guides.trained_for and guides.tasks("answerer"):
-            return guides, guides
-    return guides, _chosen(answerer_adapter, answerer, "answerer", "--answerer-adapter")
+    guides = _chosen(adapter, "--adapter", "guide") if adapter != "auto" else _shipped(guide, "guide", _GUIDES)
+    if answerer_adapter == "auto":
+        if one_model and adapter == "none":
+            return Chosen(guides)
+        able = guides.tasks("answerer") if one_model and guides and guides.trained_for else frozenset()
+        found = (guides if task in able else _shipped(answerer, "answerer", {task}) for task in _ANSWERS)
+    else:
+        answers = _chosen(answerer_adapter, "--answerer-adapter", "answerer")
+        found = (answers if answers and task in answers.tasks("answerer") else None for task in _ANSWERS)
+    return Chosen(guides, *found)
 
 
-def _chosen(wanted: Name, model: Name, role: str, option: str) -> AdapterFile | None:
+def _chosen(wanted: Name, option: str, role: str) -> AdapterFile | None:
     if wanted == "none":
         return None
-    if wanted == "auto":
-        return _shipped(model, role)
     found = AdapterFile.read(resolve(wanted))
     if not found.tasks(role):
         expected = " or ".join(_TASKS[role])
@@ -101,14 +127,14 @@ def _chosen(wanted: Name, model: Name, role: str, option: str) -> AdapterFile | 
     return found
 
 
-def _shipped(model: Name, role: str) -> AdapterFile | None:
-    """The adapter that the manifest has for a model's role, if it is on this machine."""
+def _shipped(model: Name, role: str, tasks: Set[str]) -> AdapterFile | None:
+    """The adapter that the manifest has for one of these prompts of a model, if it is on this machine."""
     entries = Manifest.load().entries
     known = entry_for(model)
     for entry in entries.values() if known else ():
         if entry.role == "adapter" and known and _is_base(entries.get(entry.base or ""), known) and locate(entry):
             found = AdapterFile.read(resolve(entry.name))
-            if found.trained_for and found.tasks(role):
+            if found.trained_for and tasks & found.tasks(role):
                 return found
     return None
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sgft_edge import prompts
-from sgft_edge.adapters import PROMPTS_KEY, AdapterFile, Name, choose_adapters
+from sgft_edge.adapters import PROMPTS_KEY, AdapterFile, Chosen, Name, choose_adapters
 from sgft_edge.device import choose, physical_cores
 from sgft_edge.engine import Engine
 from sgft_edge.errors import EngineError, InputError
@@ -68,13 +68,12 @@ def open_cast(
     answerer = guide if answerer is None else answerer
     files = {"guide": resolve(guide), "answerer": resolve(answerer)}
     one_file = files["guide"].samefile(files["answerer"])
-    guides, answerers = choose_adapters(guide, adapter, answerer, answerer_adapter, one_model=one_file)
-    adapters = {"adapter": guides, "answerer_adapter": answerers}
-    files |= {name: chosen.path for name, chosen in adapters.items() if chosen}
+    chosen = choose_adapters(guide, adapter, answerer, answerer_adapter, one_model=one_file)
+    files |= {name: found.path for name, found in chosen.by_name.items()}
     if plan == "auto":
-        plan = guides.plan if guides else "first"
+        plan = chosen.guide.plan if chosen.guide else "first"
     where = choose(device, require_gpu)
-    slots = parallel * (2 if one_file and plan == "stepwise" and _apart(guides, answerers) else 1)
+    slots = parallel * (2 if one_file and plan == "stepwise" and _apart(chosen) else 1)
     opened: list[Engine] = []
     try:
         for path in [files["guide"]] if one_file else [files["guide"], files["answerer"]]:
@@ -82,8 +81,7 @@ def open_cast(
         offloaded = sum(engine.model.offloaded_layers for engine in opened)
         if require_gpu and not offloaded:
             raise EngineError(f"--require-gpu: no layer was offloaded to {where.name}: use --device cpu or a GPU build")
-        roles = {"guide": _role("guide", opened[0], guides), "answerer": _role("answerer", opened[-1], answerers)}
-        answerer_entry = entry_for(answerer)
+        roles = {"guide": _role("guide", opened[0], chosen), "answerer": _role("answerer", opened[-1], chosen)}
         return Cast(
             guide=roles["guide"],
             answerer=roles["answerer"],
@@ -92,8 +90,8 @@ def open_cast(
             digests={**{role: file_digest(path) for role, path in files.items()}, "prompts": prompts.digest()},
             device=where.name,
             offloaded_layers=offloaded,
-            auto=_strategy(guides, answerers) or (answerer_entry.auto if answerer_entry else None),
-            warnings=(*_warnings(roles.values(), guides, answerers), *_unused(guides, plan)),
+            auto=_strategy(chosen, answerer, named=not {adapter, answerer_adapter} <= {"auto", "none"}),
+            warnings=(*_warnings(roles.values(), chosen), *_unused(chosen.guide, plan)),
         )
     except BaseException:
         for engine in opened:
@@ -101,32 +99,27 @@ def open_cast(
         raise
 
 
-def _role(name: str, engine: Engine, chosen: AdapterFile | None) -> Role:
-    template = template_of(engine.model)
-    if chosen is None:
-        return Role(name, engine, None, template)
-    return Role(name, engine, engine.adapter(chosen.path), template, chosen.tasks(name))
+def _role(name: str, engine: Engine, chosen: Chosen) -> Role:
+    adapters = {task: engine.adapter(file.path) for task, file in chosen.by_task(name).items()}
+    return Role(name, engine, template_of(engine.model), adapters)
 
 
-def _apart(guides: AdapterFile | None, answerers: AdapterFile | None) -> bool:
+def _apart(chosen: Chosen) -> bool:
     """Whether the roles of one model execute a guidance with weights of their own."""
-    used = [
-        chosen.path.resolve() if chosen and prompts.EXECUTE in chosen.tasks(role) else None
-        for role, chosen in (("guide", guides), ("answerer", answerers))
-    ]
-    return used[0] != used[1]
+    used = [chosen.by_task(role).get(prompts.EXECUTE) for role in ("guide", "answerer")]
+    return len({file and file.path.resolve() for file in used}) > 1
 
 
-def _strategy(guides: AdapterFile | None, answerers: AdapterFile | None) -> str | None:
-    """What the adapters were trained for."""
-    if guides is None and answerers is not None and answerers.trained_for == ("program",):
-        return "program"
-    return "exact" if guides or answerers else None
+def _strategy(chosen: Chosen, answerer: Name, named: bool) -> str | None:
+    """What adapters that somebody named were trained for; else what was measured, or what those at hand are for."""
+    entry = entry_for(answerer)
+    measured = entry.auto if entry else None
+    return chosen.strategy or measured if named else measured or chosen.strategy
 
 
-def _warnings(roles: Iterable[Role], *chosen: AdapterFile | None) -> tuple[str, ...]:
-    files = {found.path: found for found in chosen if found}
-    loaded = {role.adapter.path: role.adapter for role in roles if role.adapter}
+def _warnings(roles: Iterable[Role], chosen: Chosen) -> tuple[str, ...]:
+    files = {found.path: found for found in chosen.by_name.values()}
+    loaded = {adapter.path: adapter for role in roles for adapter in role.adapters.values()}
     warnings = []
     for path, adapter in loaded.items():
         trained_with, expected = adapter.metadata(PROMPTS_KEY), files[path].prompts_digest

@@ -9,6 +9,15 @@ from typing import Any
 
 from sgft_edge.significance import mcnemar, wilson
 
+_ADAPTERS: dict[str, tuple[str, ...]] = {  # those that are on
+    "direct": (),
+    "cot": (),
+    "program": ("program_adapter",),
+    "sg": ("adapter",),
+    "exact": ("adapter", "answerer_adapter"),
+    "auto": ("adapter", "answerer_adapter", "program_adapter"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -101,4 +110,4 @@ def _name(row: dict[str, Any]) -> str:
         parts += ["grounded"] if run["operands"] == "grounded" else []
     parts += ["given"] if run["given_guidance"] else []
     models = row.get("models", {})
-    return " ".join(parts + [f"[{models[key]}]" for key in ("adapter", "answerer_adapter") if key in models])
+    return " ".join(parts + [f"[{models[key]}]" for key in _ADAPTERS[run["strategy"]] if key in models])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from sgft_edge.binding import Adapter, Model
 from sgft_edge.engine import Engine, Request, Sequence, Usage
-from sgft_edge.prompts import EXECUTE, GUIDE, Prompt
+from sgft_edge.prompts import Prompt
 from sgft_edge.settings import Sampling
 from sgft_edge.templates import ChatTemplate
 
@@ -40,17 +40,16 @@ def prompt_tokens(model: Model, template: ChatTemplate, prompt: Prompt) -> tuple
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """Who writes: an engine's model, its chat template, and an adapter for the `tasks` that it was trained for."""
+    """Who writes: an engine's model, its chat template, and adapters by the tasks that they are on for."""
 
     name: str
     engine: Engine
-    adapter: Adapter | None
     template: ChatTemplate
-    tasks: frozenset[str] = frozenset((GUIDE, EXECUTE))
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
 
     def adapter_for(self, task: str) -> Adapter | None:
         """What is on while a prompt of this task is read and answered."""
-        return self.adapter if task in self.tasks else None
+        return self.adapters.get(task)
 
     def shares_weights_with(self, other: Role, task: str) -> bool:
         return self.engine is other.engine and self.adapter_for(task) is other.adapter_for(task)

@@ -66,7 +66,8 @@ class Solver:
 
         `guide` and `answerer` are names (`sgft-edge models list`) or GGUF files; without an answerer one model does
         both. `adapter` is the guide's LoRA: a name, a file, "none", or "auto" for the one that comes with the
-        package; `answerer_adapter` the answerer's, where "auto" is the guide's if it was trained to answer too.
+        package; `answerer_adapter` the answerer's, where "auto" is the guide's for what that was trained to answer,
+        and what comes with the package for the rest.
         `context` is the room of one question in tokens, `parallel` how many are worked on at once, `threads`
         defaults to the physical cores. Raises `InputError`, `ModelError` or `EngineError`.
         """

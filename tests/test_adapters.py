@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from sgft_edge.settings import Sampling, Settings
 
 Pair = tuple[str | None, ...]
 Loras = dict[str, Path]
+ROLES = ("guide", "answerer", "solver", "guide+solver", "guide+answerer", "program", "guide+program")
 STEPWISE, NEITHER = Settings(plan="stepwise"), (None, None)
 
 
@@ -44,10 +46,11 @@ def adapter_file(out: Path, base: Path, facts: dict[str, str | list[str]], seed:
 @pytest.fixture(scope="module")
 def loras(tiny_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Loras:
     """Adapters of the tiny llama by the role that their files state: "unsaid" states none; "qwen2" is for that one."""
-    folder, facts = tmp_path_factory.mktemp("loras"), {PROMPTS_KEY: prompts.guide_digest()}
+    folder = tmp_path_factory.mktemp("loras")
     found = {"unsaid": tiny_files / "lora.gguf"}
-    for seed, role in enumerate(("guide", "answerer", "solver", "guide+solver", "guide+answerer"), start=3):
-        found[role] = adapter_file(folder / f"{role}.gguf", tiny_files / "llama.gguf", facts | {ROLE_KEY: role}, seed)
+    for seed, role in enumerate(ROLES, start=3):
+        facts = {PROMPTS_KEY: prompts.guide_digest("program" in role), ROLE_KEY: role}
+        found[role] = adapter_file(folder / f"{role}.gguf", tiny_files / "llama.gguf", facts, seed)
     found["qwen2"] = adapter_file(folder / "qwen2.gguf", tiny_files / "qwen2.gguf", {ROLE_KEY: "answerer"})
     return found
 
@@ -57,8 +60,9 @@ def chosen(loras: Loras, guides: str, answerers: str = "auto") -> dict[str, obje
 
 
 def files(cast: Cast) -> Pair:
-    """The guide's and the answerer's adapter by the names of their files."""
-    return tuple(role.adapter.path.stem if role.adapter else None for role in (cast.guide, cast.answerer))
+    """The guide's and the answerer's adapter, and that for programs where there is one, by the names of their files."""
+    names = tuple(cast.models.get(key) for key in ("adapter", "answerer_adapter", "program_adapter"))
+    return tuple(name and Path(name).stem for name in (names if names[2] else names[:2]))
 
 
 def test_a_file_says_what_it_was_trained_for(loras: Loras) -> None:
@@ -70,6 +74,8 @@ def test_a_file_says_what_it_was_trained_for(loras: Loras) -> None:
         "solver": ({EXECUTE}, {EXECUTE}, "stepwise"),
         "guide+solver": ({GUIDE, EXECUTE}, {EXECUTE}, "stepwise"),
         "guide+answerer": ({GUIDE}, {EXECUTE}, "first"),
+        "program": (set(), {WRITE_PROGRAM}, "first"),
+        "guide+program": ({GUIDE}, {WRITE_PROGRAM}, "first"),
     }
 
 
@@ -83,11 +89,21 @@ def test_another_role_is_refused_in_one_line(llama: Path, loras: Loras, capsys: 
         assert capsys.readouterr() == ("", f"sgft-edge: error: {complaint}\n")
 
 
-@pytest.mark.parametrize("adapters", [("unsaid",), ("guide",), ("none", "answerer"), ("solver",)])
-def test_an_adapter_is_on_for_its_own_prompts_alone(llama: Path, loras: Loras, adapters: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("adapters", "on_in"),
+    [
+        (("unsaid",), "sg"),
+        (("guide",), "sg"),
+        (("none", "answerer"), "exact, given"),
+        (("solver",), "exact, given"),
+        (("none", "program"), "program"),
+    ],
+)
+def test_an_adapter_is_on_for_its_own_prompts_alone(
+    llama: Path, loras: Loras, adapters: tuple[str, ...], on_in: str
+) -> None:
     given = Question(BIKES, guidance=PLAN)
     cases = {"exact, given": given, "cot": BIKES, "direct": BIKES, "program": BIKES, "sg, given": given, "sg": BIKES}
-    on_in = "sg" if adapters in (("unsaid",), ("guide",)) else "exact, given"
     with open_tiny(llama) as bare, open_tiny(llama, **chosen(loras, *adapters)) as tuned:
         probes = [Probe(solver.cast.guide.engine) for solver in (bare, tuned)]
         for case, question in cases.items():
@@ -104,7 +120,8 @@ def test_an_adapter_is_on_for_its_own_prompts_alone(llama: Path, loras: Loras, a
 
 def test_each_role_takes_its_steps_under_its_own_adapter(llama: Path, loras: Loras) -> None:
     with open_tiny(llama, **chosen(loras, "solver", "answerer")) as solver:
-        probe, own = Probe(solver.cast.guide.engine), (solver.cast.guide.adapter, solver.cast.answerer.adapter)
+        probe = Probe(solver.cast.guide.engine)
+        own = [role.adapter_for(EXECUTE) for role in (solver.cast.guide, solver.cast.answerer)]
         for seed in range(80):  # until a step ends, so that the answerer has its turn
             solver.solve(BIKES, Settings("exact", max_tokens=1, sampling=Sampling(10.0, seed=seed)))
             used = {(slot, weights) for slot, _, _, weights in probe.rows if weights}
@@ -119,7 +136,7 @@ def test_each_role_takes_its_steps_under_its_own_adapter(llama: Path, loras: Lor
     [
         ([], ("none", "answerer"), (None, "answerer"), 2),
         ([], ("unsaid",), ("lora", None), 2),
-        ([], ("unsaid", "unsaid"), ("lora", "lora"), 1),
+        ([], ("unsaid", "unsaid"), ("lora", "lora", "lora"), 1),
         ([], ("guide", "answerer"), ("guide", "answerer"), 2),
         ([], ("solver", "answerer"), ("solver", "answerer"), 2),
         ([], ("guide+solver",), ("guide+solver", "guide+solver"), 1),
@@ -132,6 +149,14 @@ def test_each_role_takes_its_steps_under_its_own_adapter(llama: Path, loras: Lor
         (["solver"], ("none",), NEITHER, 1),
         (["solver"], ("auto", "none"), ("solver", None), 2),
         (["solver"], ("guide",), ("guide", "solver"), 2),
+        ([], ("guide", "program"), ("guide", None, "program"), 1),
+        ([], ("guide+program",), ("guide+program", None, "guide+program"), 1),
+        (["program"], ("auto",), (None, None, "program"), 1),
+        (["program"], ("none",), NEITHER, 1),
+        (["program"], ("guide", "none"), ("guide", None), 1),
+        (["program", "guide+solver"], ("auto",), ("guide+solver", "guide+solver", "program"), 1),
+        (["program", "answerer", "guide"], ("auto",), ("guide", "answerer", "program"), 2),
+        (["program"], ("guide+answerer",), ("guide+answerer", "guide+answerer", "program"), 2),
     ],
 )
 def test_which_adapters_one_model_gets_and_whether_they_need_a_sequence_each(
@@ -139,7 +164,7 @@ def test_which_adapters_one_model_gets_and_whether_they_need_a_sequence_each(
 ) -> None:
     store.add("mine", llama)
     for role in shipped:
-        store.add(role, loras[role], role="adapter", base="mine")
+        store.add(role.replace("+", "-"), loras[role], role="adapter", base="mine")
     for guide, answerer in (("mine", None), (llama, "mine")):
         with open_tiny(guide, answerer=answerer, **chosen(loras, *adapters), settings=STEPWISE, parallel=2) as solver:
             cast, (engine,) = solver.cast, solver.cast.engines
@@ -147,12 +172,28 @@ def test_which_adapters_one_model_gets_and_whether_they_need_a_sequence_each(
             assert (cast.sequences(True), cast.sequences(False)) == ({engine: sequences}, {engine: 1})
             assert engine.slots == 2 * sequences
             assert cast.guide.shares_weights_with(cast.answerer, EXECUTE) == (sequences == 1)
-            assert cast.auto == (None if expected == NEITHER else "exact")
+            assert cast.auto == ("exact" if any(expected[:2]) else "program" if any(expected) else None)
             assert sum("these prompts" in warning for warning in cast.warnings) == ("lora" in expected)
-            unused = cast.guide.adapter is not None and cast.guide.adapter_for(EXECUTE) is None
+            unused = expected[0] is not None and cast.guide.adapter_for(EXECUTE) is None
             assert any("off for plan stepwise" in warning for warning in cast.warnings) == unused
-            named = (cast.models.get("adapter"), cast.models.get("answerer_adapter"))
-            assert named == tuple(file and f"{file}.gguf" for file in expected)
+
+
+@pytest.mark.parametrize("measured", ["exact", "program", None])
+def test_what_was_measured_goes_before_what_comes_with_the_model(
+    llama: Path, loras: Loras, measured: str | None
+) -> None:
+    """An adapter that somebody names goes before both."""
+    mine = Entry(name="mine", title="mine", role="model", file=llama.name, licence="MIT", auto=measured, own=True)
+    put(replace(mine, sources=(f"file:{llama}",)))
+    store.add("a-guide", loras["guide"], role="adapter", base="mine")
+    for adapters, expected in (
+        (("auto", "auto"), measured or "exact"),
+        (("none", "none"), measured),
+        (("guide", "auto"), "exact"),
+        (("none", "program"), "program"),
+    ):
+        with open_tiny("mine", **chosen(loras, *adapters)) as solver:
+            assert solver.cast.auto == expected, adapters
 
 
 def test_auto_passes_over_other_bases_and_files_that_are_not_here(tiny_files: Path, loras: Loras) -> None:
@@ -184,7 +225,7 @@ def test_two_models_have_an_adapter_each(tiny_files: Path, loras: Loras) -> None
 def test_one_adapter_by_two_paths_is_one_adapter(llama: Path, loras: Loras, tmp_path: Path) -> None:
     (tmp_path / "link.gguf").symlink_to(loras["solver"])
     with open_tiny(llama, adapter=loras["solver"], answerer_adapter=tmp_path / "link.gguf") as solver:
-        assert solver.cast.guide.adapter is solver.cast.answerer.adapter
+        assert solver.cast.guide.adapter_for(EXECUTE) is solver.cast.answerer.adapter_for(EXECUTE)
 
 
 @pytest.mark.parametrize("opened_for", ["auto", "first", "stepwise"])

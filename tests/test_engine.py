@@ -408,7 +408,7 @@ def role(engine: Engine, template: str | None = None) -> Role:
     model = engine.model
     source = template or model.chat_template
     chat = ChatTemplate.for_model(source, model.token_text(model.bos), model.eos_text, has_chatml=True)
-    return Role("guide", engine, None, chat)
+    return Role("guide", engine, chat)
 
 
 def test_control_tokens_in_a_question_are_plain_text(engine: Engine) -> None:

@@ -83,7 +83,7 @@ class Stage:
         if plan == "stepwise" and len(steps) < 6:
             self._script(prompts.ANSWER, first=True)
         sequence = self.engine.acquire()
-        role = Role("both", self.engine, None, template_of(self.model))
+        role = Role("both", self.engine, template_of(self.model))
         turns = [Turn(role, sequence) for _ in range(2)]
         given = row.guidance if plan == "first" else None
         settings = Settings(strategy="exact", plan=plan)
