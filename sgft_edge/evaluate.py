@@ -15,11 +15,12 @@ from sgft_edge import answers
 from sgft_edge.errors import InputError, SgftError
 from sgft_edge.journal import Journal
 from sgft_edge.options import model_options, open_solver, settings_from, settings_options
-from sgft_edge.problems import Problem, read_problems, read_rows
+from sgft_edge.problems import Problem, read_rows
 from sgft_edge.progress import progress
 from sgft_edge.report import print_table, runs, summarize
 from sgft_edge.settings import Settings
 from sgft_edge.solution import Solution
+from sgft_edge.testsets import find_problems
 
 if TYPE_CHECKING:
     from sgft_edge.solver import Solver
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 @click.command("evaluate", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.argument("file", required=False)
 @click.option(
     "--from",
     "saved",
@@ -50,9 +51,12 @@ def main(argv: list[str] | None = None) -> int:
 @settings_options
 @model_options
 def command(
-    file: Path | None, saved: tuple[Path, ...], names: str, limit: int | None, given_guidance: bool, **given: Any
+    file: str | None, saved: tuple[Path, ...], names: str, limit: int | None, given_guidance: bool, **given: Any
 ) -> None:
     """Measure strategies on FILE: JSONL rows with "question", "answer" and perhaps "choices".
+
+    Or on a public set by name: gsm8k, multiarith, svamp, aqua, commonsenseqa, strategyqa, arc; `gsm8k:train` names
+    another split.
 
     Accuracy comes with Wilson's 95 % interval. Seconds are those of the whole run by the number of problems. GAINED and
     LOST count the problems that only this strategy, or only the table's first, got right, with McNemar's exact p.
@@ -64,10 +68,10 @@ def command(
         raise click.UsageError("expected a FILE of problems, or --from ROWS")
     strategies = list(dict.fromkeys(names.split(",")))
     settings = {name: settings_from(given, name) for name in strategies}  # all looked at before the first runs
-    problems = [_checked(problem, given_guidance) for problem in islice(read_problems(file), limit)]
+    problems = [_checked(problem, given_guidance) for problem in islice(find_problems(file), limit)]
     if not problems:
         raise InputError(f"{file}: expected problems, found none")
-    output = given["output"] or Path(f"{file.stem}.rows.jsonl")
+    output = given["output"] or Path(f"{Path(file).stem.replace(':', '-')}.rows.jsonl")
     with (
         Journal(output, restart=given["restart"]) as journal,
         open_solver(given, settings[strategies[0]], given["parallel"]) as solver,

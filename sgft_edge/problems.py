@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from sgft_edge.question import Question, parse_choices
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Line `number` (from 1) of a file: its question, or what is wrong with it, and the answer if it has one."""
+    """Line `number` (from 1) of a file or a set: its question, or what is wrong, and the answer if it has one."""
 
     number: int
     id: str
@@ -55,16 +55,22 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise InputError(f"cannot read {path}: {e.strerror or e}") from e
 
 
-def _problem(number: int, line: bytes) -> Problem:
-    id_ = str(number)
+def problem_of(number: int, row: Mapping[str, Any]) -> Problem:
+    """The problem in an object with a text "question"; what is wrong with the rest of it is told by its `error`."""
+    id_ = str(row.get("id", number))
+    answer = row.get("answer")
     try:
-        row = _row(line)
-        id_ = str(row.get("id", number))
-        answer = row.get("answer")
         question = Question(row["question"], parse_choices(row.get("choices")), _text_or_none(row, "guidance"), id=id_)
-        return Problem(number, id_, question, None if answer is None else str(answer))
     except InputError as e:
         return Problem(number, id_, None, error=str(e))
+    return Problem(number, id_, question, None if answer is None else str(answer))
+
+
+def _problem(number: int, line: bytes) -> Problem:
+    try:
+        return problem_of(number, _row(line))
+    except InputError as e:
+        return Problem(number, str(number), None, error=str(e))
 
 
 def _row(line: bytes) -> dict[str, Any]:
@@ -79,7 +85,7 @@ def _row(line: bytes) -> dict[str, Any]:
     return row
 
 
-def _text_or_none(row: dict[str, Any], key: str) -> str | None:
+def _text_or_none(row: Mapping[str, Any], key: str) -> str | None:
     value = row.get(key)
     if value is not None and not isinstance(value, str):
         raise InputError(f"{key}: expected a text, found {value!r}")

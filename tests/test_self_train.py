@@ -57,6 +57,29 @@ def test_what_is_not_kept(change: dict[str, Any]) -> None:
     assert kept(OTHER_WAY | change) == []
 
 
+def test_more_problems_are_neither_copies_nor_held_out_nor_choices(tmp_path: Path) -> None:
+    given = read_sg(DATA)[:3]
+    held_out = read_sg(DATA)[3:5]
+    new = {"id": "new", "question": "A hen lays 6 eggs a week. How many eggs do 4 hens lay in 3 weeks?", "answer": "72"}
+    rows = [
+        {"question": given[0].question.text.upper(), "answer": "1"},
+        {"question": held_out[1].question.text, "answer": "1"},
+        {"question": "Is 4 more than 3?", "choices": {"A": "yes", "B": "no"}, "answer": "A"},
+        {"question": "A cow gives 9 litres a day. How many in 5 days?"},
+        new,
+    ]
+    path = tmp_path / "more.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (found,) = self_train.unguided(str(path), given, held_out)
+    assert (found.id, found.question.text, found.answer, found.expressions) == ("new", new["question"], "72", None)
+    assert found.line == given[-1].line + 5
+    guidance = "1. Find the eggs of all hens in a week.\n2. Find the eggs of all the weeks."
+    sample = OTHER_WAY | {"line": found.line, "expressions": ["6 * 4", "24 * 3"], "guidance": guidance}
+    (kept_row,) = self_train.choose([*given, found], [sample], 4)
+    assert kept_row["id"] == "new-own-1"
+    assert kept_row["question"] == new["question"]
+
+
 def test_no_more_than_asked_for() -> None:
     ways = [OTHER_WAY | {"expressions": [f"12 * 3 + {n} - {n}", "36 - 10"], "seed": n} for n in range(1, 6)]
     assert len(kept(*ways, keep=2)) == 2
@@ -75,13 +98,16 @@ def test_a_round_goes_from_samples_to_an_adapter_and_goes_on(tmp_path: Path, rol
     )
     assert sgft.main(["--config", str(config), "--out", str(tmp_path / "first")]) == 0
     given = ["--config", str(config), "--adapter", str(tmp_path / "first"), "--out", str(tmp_path / "self")]
-    given += ["--samples", "2", "--threads", "1"]
+    more = tmp_path / "more.jsonl"
+    more.write_text('{"question": "How many are 2 hens and 3 cows?", "answer": 5}\n')
+    given += ["--samples", "2", "--threads", "1", "--problems", str(more)]
     assert self_train.main(given) == 0
     folder = tmp_path / "self" / "round-1"
     found = json.loads((folder / "round.json").read_text())
     samples = [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
     numeric = [row for row in read_sg(data) if row.expressions]
-    assert {(row["line"], row["seed"]) for row in samples} == {(row.line, seed) for row in numeric for seed in (1, 2)}
+    lines = [*(row.line for row in numeric), 4]
+    assert {(row["line"], row["seed"]) for row in samples} == {(line, seed) for line in lines for seed in (1, 2)}
     assert found["sampled"] == len(samples)
     assert found["correct"] == sum(row["correct"] for row in samples)
     assert len((folder / "data.jsonl").read_text().splitlines()) == 3 + found["kept"]

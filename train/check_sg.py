@@ -28,6 +28,7 @@ from sgft_edge.guidance import parse, violations
 from sgft_edge.numerals import numbers_in
 from sgft_edge.problems import read_rows
 from sgft_edge.question import Question, parse_choices
+from sgft_edge.testsets import find_problems
 
 SHINGLE = 4  # words
 NEAR = 0.6  # shared shingles of all, from which on two problems count as copies
@@ -190,25 +191,28 @@ def _shingles(text: str) -> set[tuple[str, ...]]:
     return {tuple(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1))}
 
 
-def check(files: Sequence[Path], against: Sequence[Path] = ()) -> tuple[int, list[Fault]]:
-    """All rows of all files together: how many there are, and what is wrong with them."""
+def check(files: Sequence[Path], against: Sequence[str | Path] = ()) -> tuple[int, list[Fault]]:
+    """All rows of all files together: how many there are, and what is wrong with them.
+
+    `against` are test sets, each a JSONL file or a name (`sgft_edge.testsets`).
+    """
     rows = [row for path in files for row in read_sg(path)]
     faults = [fault for row in rows for fault in faults_of(row)]
     asked = [(row.place, row.question.text) for row in rows]
     faults += copies(asked)
-    for path in against:
-        known = [(f"{path.name}:{line}", str(row["question"])) for line, row in read_rows(path)]
+    for name in against:
+        known = [(f"{Path(name).name}:{problem.number}", problem.asked.text) for problem in find_problems(name)]
         if not known:
-            raise InputError(f"{path}: expected problems, found none")
+            raise InputError(f"{name}: expected problems, found none")
         faults += copies(asked, known)
     return len(rows), faults
 
 
 @click.command("check_sg", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--against", multiple=True, type=click.Path(path_type=Path), help="A test set that must not be in them.")
+@click.option("--against", multiple=True, metavar="SET", help="A test set that must not be in them: a file, or a name.")
 @click.option("--json", "as_json", is_flag=True, help="Every fault as JSON.")
-def command(files: tuple[Path, ...], against: tuple[Path, ...], as_json: bool) -> int:
+def command(files: tuple[Path, ...], against: tuple[str, ...], as_json: bool) -> int:
     """Check solution guidance data; the exit status is 1 where anything is wrong."""
     rows, faults = check(files, against)
     if as_json:

@@ -1,8 +1,9 @@
 """Self-training by execution: `python -m train.self_train --config CONFIG --adapter RUN --out FOLDER`.
 
-The tuned model samples solutions of the training problems in the runtime. Those whose exact execution reaches the
-reference answer, and whose expressions nobody wrote before, join the teacher's data; then the adapter is trained anew
-from the base. (Rejection-sampling fine-tuning, https://arxiv.org/abs/2308.01825; STaR, https://arxiv.org/abs/2203.14465)
+The tuned model samples solutions of the training problems, and of others that are at hand, in the runtime. Those whose
+exact execution reaches the reference answer, and whose expressions nobody wrote before, join the teacher's data; then
+the adapter is trained anew from the base. (Rejection-sampling fine-tuning, https://arxiv.org/abs/2308.01825; STaR,
+https://arxiv.org/abs/2203.14465)
 
 Each round has a folder: the exported adapter that sampled, all samples, the data, the new adapter, and round.json with
 what came of it. A run that was interrupted goes on.
@@ -33,7 +34,8 @@ from sgft_edge.progress import progress
 from sgft_edge.settings import Sampling, Settings
 from sgft_edge.solution import Solution
 from sgft_edge.solver import Solver
-from train.check_sg import Row, faults_of, read_sg
+from sgft_edge.testsets import find_problems
+from train.check_sg import Row, copies, faults_of, read_sg
 from train.settings import TrainSettings, read_settings
 from train.sgft import train
 
@@ -58,10 +60,17 @@ class Sampler:
             raise InputError(f"temperature: expected more than 0, found {self.temperature}")
 
 
-def self_train(settings: TrainSettings, adapter: Path, out: Path, rounds: int, sampler: Sampler) -> Path:
-    """Run the rounds, or go on with them; returns the last adapter's folder. Raises `SgftError`."""
-    teacher = [row for row in read_sg(Path(settings.data)) if row.answer is not None and row.expressions is not None]
-    dev = [row for row in read_sg(Path(settings.dev)) if row.answer is not None and row.expressions is not None]
+def self_train(
+    settings: TrainSettings, adapter: Path, out: Path, rounds: int, sampler: Sampler, others: str | None = None
+) -> Path:
+    """Run the rounds, or go on with them; returns the last adapter's folder.
+
+    `others` are problems with answers and without guidance, a JSONL file or a set by name. Raises `SgftError`.
+    """
+    given, held_out = read_sg(Path(settings.data)), read_sg(Path(settings.dev))
+    teacher, dev = ([row for row in rows if row.answer and row.expressions] for rows in (given, held_out))
+    if others:
+        teacher += unguided(others, given, held_out)
     for number in range(1, rounds + 1):
         folder = out / f"round-{number}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,6 +94,23 @@ def self_train(settings: TrainSettings, adapter: Path, out: Path, rounds: int, s
         write_atomically(folder / "round.json", json.dumps(found, indent=1) + "\n")
         click.echo(json.dumps(found), err=True)
     return adapter
+
+
+def unguided(source: str, given: Sequence[Row], held_out: Sequence[Row]) -> list[Row]:
+    """Numeric problems as rows without guidance, none of which reads like one that is there, or is held out.
+
+    Their line numbers go on after those of `given`.
+    """
+    known = [(row.place, row.question.text) for row in (*given, *held_out)]
+    found = [problem for problem in find_problems(source) if problem.answer and not problem.asked.choices]
+    asked = [(str(number), problem.asked.text) for number, problem in enumerate(found)]
+    left_out = {fault.place for fault in copies(asked, known)}
+    last = max(row.line for row in given)
+    return [
+        Row(Path(source).name, last + problem.number, problem.id, problem.asked, "", problem.answer, None)
+        for number, problem in enumerate(found)
+        if str(number) not in left_out
+    ]
 
 
 def choose(teacher: Sequence[Row], samples: Sequence[dict[str, Any]], keep: int) -> list[dict[str, Any]]:
@@ -186,6 +212,7 @@ def _export(adapter: Path, folder: Path) -> Path:
 @click.option("--adapter", type=click.Path(path_type=Path), required=True, metavar="DIR", help="To begin with.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
 @click.option("--data", metavar="FILE", help="Problems with a teacher's guidance.  [default: the config's]")
+@click.option("--problems", metavar="SET", help="More to sample: a JSONL file, or a set by name such as gsm8k:train.")
 @click.option("--epochs", type=float, help="Of each round.  [default: the config's]")
 @click.option("--dtype", help="[default: the config's]")
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True)
@@ -194,11 +221,11 @@ def _export(adapter: Path, folder: Path) -> Path:
 @click.option("--temperature", default=Sampler.temperature, show_default=True, metavar="T")
 @click.option("--parallel", default=Sampler.parallel, show_default=True, metavar="N", help="Problems at once.")
 @click.option("--threads", type=int, metavar="N", help="[default: the physical cores]")
-def command(config: Path, adapter: Path, out: Path, rounds: int, **given: Any) -> None:
+def command(config: Path, adapter: Path, out: Path, rounds: int, problems: str | None, **given: Any) -> None:
     """Let a tuned model add to its own training data what execution proves right, and train it anew."""
     overrides = {name: given.pop(name) for name in ("base", "data", "epochs", "dtype")}
     settings = read_settings(config, overrides | {"out": str(out)})
-    click.echo(self_train(settings, adapter, out, rounds, Sampler(**given)))
+    click.echo(self_train(settings, adapter, out, rounds, Sampler(**given), problems))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -51,7 +51,8 @@ def train(settings: TrainSettings) -> Path:
     processes.wait()
     metrics = _metrics(out)
     base = find_base(settings.base)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of libraries, about their own future
         vocabulary, tokenizer = _vocabulary(base, Path(folder))
         try:
             writer = Writer(vocabulary)
@@ -262,9 +263,7 @@ def command(config: Path | None, **given: Any) -> None:
         import peft  # noqa: F401
     except ImportError as e:
         raise click.ClickException(f"{e}: run `pip install -e '.[train]'` in the checkout") from e
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of libraries, about their own future
-        click.echo(train(settings))
+    click.echo(train(settings))
 
 
 def main(argv: list[str] | None = None) -> int:

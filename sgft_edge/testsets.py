@@ -1,0 +1,97 @@
+"""Public sets of problems by name, from the Hugging Face hub through the package `datasets`.
+
+`gsm8k` is the split that results are published for; `gsm8k:train` is another one. What was loaded once is cached by
+`datasets` and found again without a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sgft_edge.errors import InputError, SgftError
+from sgft_edge.problems import Problem, problem_of, read_problems
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TestSet:
+    """Where a set lies on the hub, its usual split, and how one of its rows becomes one of ours."""
+
+    __test__ = False  # for pytest: not a class of tests
+
+    repository: str
+    configuration: str | None
+    split: str
+    read: Callable[[Row], dict[str, Any]]
+
+
+def _final(row: Row) -> dict[str, Any]:
+    return {"question": row["question"], "answer": row["answer"].rpartition("####")[2].strip().replace(",", "")}
+
+
+def _multiarith(row: Row) -> dict[str, Any]:
+    return {"question": row["question"].strip(), "answer": row["final_ans"]}
+
+
+def _svamp(row: Row) -> dict[str, Any]:
+    return {"question": f"{row['Body'].strip()} {row['Question'].strip()}", "answer": row["Answer"]}
+
+
+def _aqua(row: Row) -> dict[str, Any]:
+    options = (option.partition(")") for option in row["options"])
+    choices = {key.strip("( "): text.strip() for key, _, text in options}
+    return {"question": row["question"], "choices": choices, "answer": row["correct"]}
+
+
+def _yes_or_no(row: Row) -> dict[str, Any]:
+    return {
+        "question": row["question"],
+        "choices": {"A": "yes", "B": "no"},
+        "answer": "A" if row["answer"] is True or str(row["answer"]).lower() in ("yes", "true") else "B",
+    }
+
+
+def _labelled(row: Row) -> dict[str, Any]:
+    choices = dict(zip(row["choices"]["label"], row["choices"]["text"], strict=True))
+    return {"question": row["question"], "choices": choices, "answer": row["answerKey"]}
+
+
+KNOWN: Mapping[str, TestSet] = {
+    "gsm8k": TestSet("openai/gsm8k", "main", "test", _final),
+    "multiarith": TestSet("ChilleD/MultiArith", None, "test", _multiarith),
+    "svamp": TestSet("ChilleD/SVAMP", None, "test", _svamp),
+    "aqua": TestSet("deepmind/aqua_rat", "raw", "test", _aqua),
+    "commonsenseqa": TestSet("tau/commonsense_qa", None, "validation", _labelled),
+    "strategyqa": TestSet("ChilleD/StrategyQA", None, "test", _yes_or_no),
+    "arc": TestSet("allenai/ai2_arc", "ARC-Challenge", "test", _labelled),
+}
+
+
+def find_problems(source: str | Path) -> Iterator[Problem]:
+    """The problems of a JSONL file or of a known set. Raises `InputError`, and `SgftError` where the hub fails."""
+    name, _, split = str(source).partition(":")
+    if name not in KNOWN or Path(source).exists():
+        if not Path(source).exists() and Path(source).suffix != ".jsonl":
+            raise InputError(f"input: expected a JSONL file or one of {', '.join(KNOWN)}, found {str(source)!r}")
+        return read_problems(Path(source))
+    known = KNOWN[name]
+    rows = _load(known, split or known.split)
+    label = str(source).replace(":", "-")
+    return (problem_of(n, {"id": f"{label}-{n}"} | known.read(row)) for n, row in enumerate(rows, start=1))
+
+
+def _load(found: TestSet, split: str) -> Any:
+    try:
+        import datasets
+    except ImportError as e:
+        raise SgftError("sets by name need the package datasets: pip install 'sgft-edge[data]'") from e
+    datasets.disable_progress_bars()
+    try:
+        return datasets.load_dataset(found.repository, found.configuration, split=split)
+    except Exception as e:  # whatever network, hub, cache and file formats raise
+        reason = str(e).strip().partition("\n")[0] or type(e).__name__
+        raise SgftError(f"{found.repository}, split {split}: cannot be loaded: {reason}") from e
