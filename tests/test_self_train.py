@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +120,22 @@ def test_a_round_goes_from_samples_to_an_adapter_and_goes_on(tmp_path: Path, rol
     before = (folder / "samples.jsonl").read_text()
     assert self_train.main(given) == 0
     assert (folder / "samples.jsonl").read_text() == before
+
+
+def test_what_runs_apart_ends_with_who_started_it(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import time\nfrom train.self_train import apart\n"
+        "def work():\n    print('works', flush=True)\n    time.sleep(600)\n"
+        "if __name__ == '__main__':\n    apart(work)\n"
+    )
+    root = Path(__file__).parent.parent
+    command, env = [sys.executable, str(script)], os.environ | {"PYTHONPATH": str(root)}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "works\n"
+        parent.kill()
+        assert parent.communicate(timeout=30) == ("", None)  # at the end of all who can write there
 
 
 @pytest.mark.parametrize(

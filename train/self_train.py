@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
+import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -39,6 +41,7 @@ from train.check_sg import Row, copies, faults_of, read_sg
 from train.settings import TrainSettings, read_settings
 from train.sgft import train
 
+T = TypeVar("T")
 GREEDY = 0  # the seed that stands for no sampling
 
 
@@ -80,7 +83,7 @@ def self_train(
         data = folder / "data.jsonl"
         own = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
         write_atomically(data, Path(settings.data).read_text(encoding="utf-8") + own)
-        adapter = train(dataclasses.replace(settings, data=str(data), out=str(folder / "adapter")))
+        adapter = apart(train, dataclasses.replace(settings, data=str(data), out=str(folder / "adapter")))
         judged = _solved(settings, adapter, dev, sampler, [GREEDY], folder / "dev.jsonl")
         found = {
             "round": number,
@@ -194,16 +197,32 @@ def _sampled(
 
 
 def _export(adapter: Path, folder: Path) -> Path:
-    """The adapter as GGUF, proven, in a process of its own: threads left behind here would slow all sampling down.
-
-    OpenMP counts the threads of all its pools; once they are more than the cores, they sleep at every barrier.
-    """
-    if not folder.is_dir():
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            command = [str(adapter), "--out", str(folder), "--format", "adapter"]
-            if pool.submit(export_gguf.main, command).result() != 0:
-                raise SgftError(f"{adapter}: it could not be exported")
+    """The adapter as GGUF, proven."""
+    command = [str(adapter), "--out", str(folder), "--format", "adapter"]
+    if not folder.is_dir() and apart(export_gguf.main, command) != 0:
+        raise SgftError(f"{adapter}: it could not be exported")
     return next(folder.glob("*.gguf"))
+
+
+def apart(work: Callable[..., T], *arguments: Any) -> T:
+    """What `work` returns in a process of its own, which ends where this one is killed.
+
+    OpenMP counts the threads of all its pools: once PyTorch has left some here, llama.cpp's would sleep at every
+    barrier, and sampling takes up to three times as long.
+    """
+    with ProcessPoolExecutor(1, get_context("spawn"), _end_with_parent) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @click.command("self_train", context_settings={"help_option_names": ["-h", "--help"]})
