@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -42,7 +43,8 @@ def list_models(as_json: bool) -> None:
 
     table = Table(box=None, pad_edge=False)
     for title in ("NAME", "ROLE", "SIZE", "LICENCE", "HERE", "VERIFIED"):
-        table.add_column(title, justify="right" if title == "SIZE" else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if title == "SIZE" else "left"
+        table.add_column(title, justify=justify, overflow="fold", no_wrap=title == "NAME")
     for row in rows:
         size = f"{row.bytes / _MB:.0f} MB" if row.bytes is not None else "?"
         table.add_row(row.name, row.role, size, row.licence, "yes" if row.path else "-", row.verified)
