@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# The tables of docs/training.md. Rows that are there are not computed again.
+# The tables of docs/training.md: what answers how many, and how many of the first 100 guidances are without fault.
+# Rows that are there are not computed again.
 # Usage: benchmarks/trained.sh MODEL OUT FILE:LIMIT...
 #   e.g. benchmarks/trained.sh smollm2 results/smollm2 train/data/solution_guidance.dev.jsonl:60
-# The adapters are those that ship, or GUIDE_ADAPTER and ANSWERER_ADAPTER. Rows of FILE with a teacher's "guidance" are
-# also solved along it. THREADS and PARALLEL go to `sgft-edge evaluate`.
+# The adapters are those that ship, or GUIDE_ADAPTER and ANSWERER_ADAPTER, and PROGRAM_ADAPTER if there is one. Rows of
+# FILE with a teacher's "guidance" are also solved along it. THREADS and PARALLEL go to `sgft-edge evaluate`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PWD/.venv/bin:$PATH"
@@ -25,9 +26,10 @@ for part in "$@"; do
     }
     run cot --strategy cot "${untuned[@]}"
     run program --strategy program "${untuned[@]}"
+    [[ -z ${PROGRAM_ADAPTER:-} ]] ||
+        run tuned-program --strategy program --adapter none --answerer-adapter "$PROGRAM_ADAPTER"
     run untuned-first --strategy exact --plan first "${untuned[@]}"
     run untuned-stepwise --strategy exact --plan stepwise "${untuned[@]}"
-    run tuned-program --strategy program "${tuned[@]}"
     run tuned-first --strategy exact --plan first "${tuned[@]}"
     run tuned-stepwise --strategy exact --plan stepwise "${tuned[@]}"
     run tuned-guide-alone --strategy exact --plan first "${tuned[@]:0:2}" --answerer-adapter none
@@ -38,7 +40,7 @@ for part in "$@"; do
     fi
     echo "== $set, first $limit"
     sgft-edge evaluate "${shown[@]}"
-    shown=()
-    run untuned-guidance --strategy sg --max-tokens 1 "${untuned[@]}"
-    python -m benchmarks.guidance "$out/$set".{untuned-guidance,tuned-sg,tuned-first,tuned-stepwise}.jsonl
+    run untuned-guidance --strategy sg --max-tokens 1 --limit 100 "${untuned[@]}"
+    run tuned-guidance --strategy sg --max-tokens 1 --limit 100 "${tuned[@]}"
+    python -m benchmarks.guidance "$out/$set".{untuned-guidance,tuned-guidance,tuned-stepwise}.jsonl
 done
