@@ -109,5 +109,6 @@ def _name(row: dict[str, Any]) -> str:
         parts += [] if run["given_guidance"] else [run["plan"]]
         parts += ["grounded"] if run["operands"] == "grounded" else []
     parts += ["given"] if run["given_guidance"] else []
+    on = [key for key in _ADAPTERS[run["strategy"]] if not (key == "adapter" and run["given_guidance"])]
     models = row.get("models", {})
-    return " ".join(parts + [f"[{models[key]}]" for key in _ADAPTERS[run["strategy"]] if key in models])
+    return " ".join(parts + [f"[{models[key]}]" for key in on if key in models])
