@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sgft_edge.significance import mcnemar, wilson
 
+_WIDE = 200  # columns, where the table goes to a file
 _ADAPTERS: dict[str, tuple[str, ...]] = {  # those that are on
     "direct": (),
     "cot": (),
@@ -73,16 +74,18 @@ def print_table(lines: Sequence[Line]) -> None:
     """The table, on stdout."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     titles = ["STRATEGY", "CORRECT", "ACCURACY", "95 %", "NO ANSWER", "FELL BACK", "TOKENS", "SECONDS"]
     compared = any(line.p is not None for line in lines)
     for title in titles + (["GAINED", "LOST", "P"] if compared else []):
-        table.add_column(title, justify="left" if title == "STRATEGY" else "right")
+        justify: Literal["left", "right"] = "left" if title == "STRATEGY" else "right"
+        table.add_column(title, justify=justify, overflow="fold")
     for line in lines:
         low, high = wilson(line.correct, line.problems)
-        cells = [
-            line.name,
+        cells: list[str | Text] = [
+            Text(line.name),
             f"{line.correct}/{line.problems}",
             f"{100 * line.correct / line.problems:.1f} %",
             f"{100 * low:.0f}-{100 * high:.0f}",
@@ -94,7 +97,10 @@ def print_table(lines: Sequence[Line]) -> None:
         table.add_row(
             *cells, *(["", "", ""] if line.p is None else [f"+{line.gained}", f"-{line.lost}", f"{line.p:.2g}"])
         )
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDE
+    console.print(table)
 
 
 def _problem(row: dict[str, Any]) -> tuple[int, str]:
@@ -111,4 +117,4 @@ def _name(row: dict[str, Any]) -> str:
     parts += ["given"] if run["given_guidance"] else []
     on = [key for key in _ADAPTERS[run["strategy"]] if not (key == "adapter" and run["given_guidance"])]
     models = row.get("models", {})
-    return " ".join(parts + [f"[{models[key]}]" for key in on if key in models])
+    return " ".join(parts + [f"[{name}]" for name in dict.fromkeys(models[key] for key in on if key in models)])

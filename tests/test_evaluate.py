@@ -7,7 +7,7 @@ import pytest
 from tiny import tiny_model
 
 from sgft_edge import evaluate
-from sgft_edge.report import summarize
+from sgft_edge.report import print_table, summarize
 from sgft_edge.significance import mcnemar, wilson
 
 PROBLEMS = [
@@ -118,6 +118,27 @@ def test_summary_counts() -> None:
     against = summarize(rows, other)
     assert (against.gained, against.lost, against.p) == (1, 2, 1.0)
     assert summarize(rows, other[:2]).p is None  # other problems
+
+
+@pytest.mark.parametrize(
+    ("strategy", "given", "shown"),
+    [
+        ("cot", False, "cot"),
+        ("sg", False, "sg [guide.gguf]"),
+        ("exact", False, "exact first [guide.gguf] [answers.gguf]"),
+        ("exact", True, "exact given [answers.gguf]"),
+        ("program", False, "program [programs.gguf]"),
+    ],
+)
+def test_a_line_names_the_adapters_that_were_on(
+    strategy: str, given: bool, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = {"guide": "a.gguf", "adapter": "guide.gguf"}
+    models |= {"answerer_adapter": "answers.gguf", "program_adapter": "programs.gguf"}
+    run = {"strategy": strategy, "plan": "first", "operands": "free", "given_guidance": given}
+    row = {"run": run, "line": 1, "question": "?", "error": "too long", "correct": False, "wall_seconds": 2.0}
+    print_table([summarize([row | {"models": models}])])
+    assert capsys.readouterr().out.splitlines()[1].split("  ")[0] == shown
 
 
 @pytest.mark.parametrize(
