@@ -87,11 +87,15 @@ def find_problems(source: str | Path) -> Iterator[Problem]:
 def _load(found: TestSet, split: str) -> Any:
     try:
         import datasets
+        from huggingface_hub.utils import logging
     except ImportError as e:
         raise SgftError("sets by name need the package datasets: pip install 'sgft-edge[data]'") from e
     datasets.disable_progress_bars()
+    for noisy in (datasets.logging, logging):
+        noisy.set_verbosity_error()
     try:
         return datasets.load_dataset(found.repository, found.configuration, split=split)
     except Exception as e:  # whatever network, hub, cache and file formats raise
         reason = str(e).strip().partition("\n")[0] or type(e).__name__
-        raise SgftError(f"{found.repository}, split {split}: cannot be loaded: {reason}") from e
+        place = f"{found.repository}, split {split}"
+        raise SgftError(f"{place}: cannot be loaded: {reason}: try again, or name a JSONL file") from e

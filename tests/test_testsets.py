@@ -99,6 +99,7 @@ def test_what_cannot_be_loaded_is_one_line(run: Run, name: str, env: dict[str, s
     assert done.returncode == (2 if name == "gsm9k" else 1)
     assert done.stdout == ""
     assert complaint in done.stderr
+    assert "warning" not in done.stderr.lower()
     assert len([line for line in done.stderr.splitlines() if line.strip()]) == 1, done.stderr
 
 
