@@ -6,12 +6,11 @@ import hashlib
 import io
 import json
 import re
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
+
+from servers import LocalServer, QuietHandler
 
 COMMIT = "c0ffee00" * 5
 Files = dict[str, bytes]
@@ -32,21 +31,15 @@ def repository(configuration: str, splits: Mapping[str, Sequence[Mapping[str, An
     return {"README.md": "\n".join([*card, "---", ""]).encode(), **files}
 
 
-class DatasetHub(ThreadingHTTPServer):
+class DatasetHub(LocalServer):
     """Repositories by name, each with the files of its only commit."""
 
-    daemon_threads = True
-
     def __init__(self, repositories: Mapping[str, Files]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.repositories = repositories
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
 
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     server: DatasetHub
 
     def do_GET(self) -> None:
@@ -81,9 +74,6 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(content)
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 def _tree(files: Files, folder: str) -> list[dict[str, Any]]:
     inside = folder + "/" if folder else ""
@@ -95,11 +85,3 @@ def _tree(files: Files, folder: str) -> list[dict[str, Any]]:
             oid = hashlib.sha1(files[inside + path]).hexdigest()
             found.append({"type": "file", "path": inside + path, "size": len(files[inside + path]), "oid": oid})
     return found
-
-
-@contextmanager
-def serving(repositories: Mapping[str, Files]) -> Iterator[DatasetHub]:
-    with DatasetHub(repositories) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        yield server
-        server.shutdown()

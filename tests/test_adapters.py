@@ -60,9 +60,16 @@ def chosen(loras: Loras, guides: str, answerers: str = "auto") -> dict[str, obje
 
 
 def files(cast: Cast) -> Pair:
-    """The guide's and the answerer's adapter, and that for programs where there is one, by the names of their files."""
-    names = tuple(cast.models.get(key) for key in ("adapter", "answerer_adapter", "program_adapter"))
-    return tuple(name and Path(name).stem for name in (names if names[2] else names[:2]))
+    """The guide's and the answerer's adapter, and that for programs where there is one, by the names of their files.
+
+    What a report says is what is loaded.
+    """
+    keys = ("adapter", "answerer_adapter", "program_adapter")
+    named = tuple((name := cast.models.get(key)) and Path(name).stem for key in keys)
+    answers = [cast.answerer.adapter_for(task) for task in (EXECUTE, WRITE_PROGRAM)]
+    assert named[1:] == tuple(adapter and adapter.path.stem for adapter in answers)
+    assert {named[0]} - {None} == {adapter.path.stem for adapter in cast.guide.adapters.values()}
+    return named if named[2] else named[:2]
 
 
 def test_a_file_says_what_it_was_trained_for(loras: Loras) -> None:

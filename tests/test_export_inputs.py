@@ -6,8 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import hf
@@ -18,6 +16,7 @@ import torch
 from engines import TOLERANCE
 from exports import SCRIPT, adapted, assert_alike, card, difference, load, metadata, tensors, types, workshop
 from oracle import NoSource, llama_cpp_source
+from servers import LocalServer, QuietHandler, serving
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, StableLmConfig
 
 from sgft_edge import store
@@ -75,7 +74,7 @@ def test_quantized_base_is_unpacked_and_quantized_once(shop, tmp_path):
     )
 
 
-class Hub(BaseHTTPRequestHandler):
+class Hub(QuietHandler):
     """What huggingface_hub asks for, from the folder in `server.folder`; `server.asked` notes the files."""
 
     def do_HEAD(self) -> None:
@@ -101,19 +100,15 @@ class Hub(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 def test_base_from_the_hub(shop, tmp_path):
     """From a stand-in on this machine; pickles are not even fetched."""
     lora = shop.lora()
     remote = shutil.copytree(shop.base(), tmp_path / "remote")
     (remote / "pytorch_model.bin").write_bytes(b"a pickle")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+    with serving(LocalServer(Hub)) as server:
         server.folder, server.asked = remote, set()
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        private = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hub")}
+        private = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "hub")}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
         options = ("--format", "adapter", "--base", "owner/Tiny-Base")
         done = subprocess.run(
@@ -123,7 +118,6 @@ def test_base_from_the_hub(shop, tmp_path):
             capture_output=True,
             text=True,
         )
-        server.shutdown()
     assert done.returncode == 0, done.stderr
     assert server.asked == {
         "config.json",

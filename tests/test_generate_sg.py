@@ -13,12 +13,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
+from servers import LocalServer, QuietHandler, serving
 
 from train import generate_sg, ledger
 from train.check_sg import faults_of, read_sg
@@ -58,21 +58,15 @@ def wait_until_a_date() -> Reply:
     return error(429, "slow down", Retry_After=formatdate(time.time() + 3, usegmt=True))
 
 
-class Endpoint(ThreadingHTTPServer):
+class Endpoint(LocalServer):
     """Speaks the form of chat completions; `script` has the replies to a question until it answers well."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.script: dict[str, list[Reply]] = {}
         self.requests: list[dict[str, Any]] = []
         self.times: list[float] = []
         self.answered: Counter[str] = Counter()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
     def reply(self, request: dict[str, Any]) -> Reply:
         self.times.append(time.monotonic())
@@ -85,7 +79,7 @@ class Endpoint(ThreadingHTTPServer):
         """A client that has gone is part of the tests."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(QuietHandler):
     server: Endpoint
 
     def do_POST(self) -> None:
@@ -105,20 +99,15 @@ class _Handler(BaseHTTPRequestHandler):
         if status == 200:
             self.server.answered[request["messages"][-1]["content"]] += 1
 
-    def log_message(self, *_: Any) -> None:
-        pass
-
 
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     pytest.importorskip("openai")
     monkeypatch.setenv("OPENAI_API_KEY", "a key")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with Endpoint() as server:
-        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    with serving(Endpoint()) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
         yield server
-        server.shutdown()
 
 
 def question(boxes: int) -> str:

@@ -10,13 +10,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from click.testing import CliRunner
+from servers import LocalServer, QuietHandler, serving
 
 from sgft_edge import store
 from sgft_edge.errors import PullError, SgftError
@@ -162,7 +161,8 @@ def test_command_pull_and_verify(original):
     path = models_folder() / "tiny.gguf"
     assert run("pull", "tiny").stdout == f"{path}\n"
     original.unlink()
-    assert "tiny: ok" in run("verify").output.splitlines()
+    shipped = (f"{name}: ok" for name, known in Manifest.load().entries.items() if known.role == "adapter")
+    assert sorted(run("verify").output.splitlines()) == sorted(["tiny: ok", *shipped])
     assert '"verified": "as first seen"' in run("list", "--json").output
     path.write_bytes(OTHER)
     damaged = run("verify", "tiny")
@@ -221,25 +221,19 @@ def test_source_distributions_are_not_run(index):
 # ---------------------------------------------------------------- the hub
 
 
-class Hub(ThreadingHTTPServer):
+class Hub(LocalServer):
     """One file at one commit. `break_after`: bytes after which the next GET is cut off; `pace`: seconds a 64 kB."""
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), HubHandler)
+        super().__init__(HubHandler)
         self.content = GGUF
         self.published_sha256 = SHA256
         self.break_after: int | None = None
         self.pace = 0.0
         self.gets: list[str] = []  # the Range of each
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
 
-
-class HubHandler(BaseHTTPRequestHandler):
+class HubHandler(QuietHandler):
     server: Hub
 
     def do_HEAD(self) -> None:
@@ -270,16 +264,11 @@ class HubHandler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD
 
-    def log_message(self, *_: object) -> None:
-        pass
-
 
 @pytest.fixture
 def hub():
-    with Hub() as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    with serving(Hub()) as server:
         yield server
-        server.shutdown()
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub import repository, serving
+from hub import DatasetHub, repository
+from servers import serving
 
 from sgft_edge.errors import InputError
 from sgft_edge.testsets import KNOWN, find_problems
@@ -64,7 +65,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
     for name, (row, _) in ROWS.items():
         known = KNOWN[name]
         sets[known.repository] = repository(known.configuration or "default", {known.split: [row], "train": [row] * 2})
-    with serving(sets) as hub:
+    with serving(DatasetHub(sets)) as hub:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
         private = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "*"}
         yield lambda *command, **env: subprocess.run(
