@@ -87,8 +87,7 @@ class Chosen:
         """Which one is on for a prompt that the role reads."""
         if role == "guide":
             return dict.fromkeys(self.guide.tasks(role), self.guide) if self.guide else {}
-        pairs = ((prompts.EXECUTE, self.answerer), (prompts.WRITE_PROGRAM, self.program))
-        return {task: file for task, file in pairs if file}
+        return {task: file for task, file in zip(_ANSWERS, (self.answerer, self.program), strict=True) if file}
 
     @property
     def strategy(self) -> str | None:

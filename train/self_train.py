@@ -71,15 +71,15 @@ def self_train(
     `others` are problems with answers and without guidance, a JSONL file or a set by name. Raises `SgftError`.
     """
     given, held_out = read_sg(Path(settings.data)), read_sg(Path(settings.dev))
-    teacher, dev = ([row for row in rows if row.answer and row.expressions] for rows in (given, held_out))
+    problems, dev = ([row for row in rows if row.answer and row.expressions] for rows in (given, held_out))
     if others:
-        teacher += unguided(others, given, held_out)
+        problems += unguided(others, given, held_out)
     for number in range(1, rounds + 1):
         folder = out / f"round-{number}"
         folder.mkdir(parents=True, exist_ok=True)
         seeds = range(1, sampler.samples + 1)
-        samples = _solved(settings, adapter, teacher, sampler, seeds, folder / "samples.jsonl")
-        kept = choose(teacher, samples, sampler.keep)
+        samples = _solved(settings, adapter, problems, sampler, seeds, folder / "samples.jsonl")
+        kept = choose(problems, samples, sampler.keep)
         data = folder / "data.jsonl"
         own = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
         write_atomically(data, Path(settings.data).read_text(encoding="utf-8") + own)
@@ -106,20 +106,20 @@ def unguided(source: str, given: Sequence[Row], held_out: Sequence[Row]) -> list
     """
     known = [(row.place, row.question.text) for row in (*given, *held_out)]
     found = [problem for problem in find_problems(source) if problem.answer and not problem.asked.choices]
-    asked = [(str(number), problem.asked.text) for number, problem in enumerate(found)]
+    asked = [(str(problem.number), problem.asked.text) for problem in found]
     left_out = {fault.place for fault in copies(asked, known)}
     last = max(row.line for row in given)
     return [
         Row(Path(source).name, last + problem.number, problem.id, problem.asked, "", problem.answer, None)
-        for number, problem in enumerate(found)
-        if str(number) not in left_out
+        for problem in found
+        if str(problem.number) not in left_out
     ]
 
 
-def choose(teacher: Sequence[Row], samples: Sequence[dict[str, Any]], keep: int) -> list[dict[str, Any]]:
+def choose(problems: Sequence[Row], samples: Sequence[dict[str, Any]], keep: int) -> list[dict[str, Any]]:
     """Rows of data from the samples that are correct, without fault, and computed as nobody did before them."""
-    problems = {row.line: row for row in teacher}
-    known = {(row.line, _way(row.expressions or ())) for row in teacher}
+    by_line = {row.line: row for row in problems}
+    known = {(row.line, _way(row.expressions or ())) for row in problems}
     counts: Counter[int] = Counter()
     kept = []
     for sample in samples:
@@ -127,7 +127,7 @@ def choose(teacher: Sequence[Row], samples: Sequence[dict[str, Any]], keep: int)
         way = (line, _way(sample["expressions"]))
         if not sample["correct"] or way in known or counts[line] == keep:
             continue
-        row = dataclasses.replace(problems[line], guidance=sample["guidance"], expressions=tuple(sample["expressions"]))
+        row = dataclasses.replace(by_line[line], guidance=sample["guidance"], expressions=tuple(sample["expressions"]))
         if any(faults_of(row)):
             continue
         known.add(way)
