@@ -45,6 +45,10 @@ def show(events: Iterable[Event]) -> Solution:
         console.print(Text(prefix + event.text.translate(_CONTROLS), _STYLES.get(event.kind, "")), end="")
     assert solution is not None
     console.print()
+    if solution.votes and solution.answer is not None:  # what was shown is the first vote
+        count = f"{solution.votes[solution.answer]} of {sum(solution.votes.values())} votes"
+        console.print(Text(f"\n{count}", "dim"))
+        console.print(Text(solution.text.translate(_CONTROLS), "bold"))
     remarks.print(Text(_summary(solution), "dim"))
     return solution
 

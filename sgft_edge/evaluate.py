@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -42,8 +44,9 @@ def main(argv: list[str] | None = None) -> int:
     multiple=True,
     help="Show the rows of earlier runs; runs nothing.",
 )
-@click.option("--strategy", "names", default="direct,cot,program,sg,exact", show_default=True, metavar="A,B,...")
+@click.option("--strategy", "names", default="direct,cot,plan,program,sg,exact", show_default=True, metavar="A,B,...")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="The first N problems only.")
+@click.option("--shuffle", type=int, metavar="SEED", help="Take them in a random order.")
 @click.option("--given-guidance", is_flag=True, help="Follow the 'guidance' of each row instead of the guide's own.")
 @click.option("--output", type=click.Path(path_type=Path), help="Rows; resumes.  [default: FILE.rows.jsonl]")
 @click.option("--restart", is_flag=True, help="Overwrite the output instead of resuming.")
@@ -51,7 +54,13 @@ def main(argv: list[str] | None = None) -> int:
 @settings_options
 @model_options
 def command(
-    file: str | None, saved: tuple[Path, ...], names: str, limit: int | None, given_guidance: bool, **given: Any
+    file: str | None,
+    saved: tuple[Path, ...],
+    names: str,
+    limit: int | None,
+    shuffle: int | None,
+    given_guidance: bool,
+    **given: Any,
 ) -> None:
     """Measure strategies on FILE: JSONL rows with "question", "answer" and perhaps "choices".
 
@@ -68,7 +77,7 @@ def command(
         raise click.UsageError("expected a FILE of problems, or --from ROWS")
     strategies = list(dict.fromkeys(names.split(",")))
     settings = {name: settings_from(given, name) for name in strategies}  # all looked at before the first runs
-    problems = [_checked(problem, given_guidance) for problem in islice(find_problems(file), limit)]
+    problems = [_checked(problem, given_guidance) for problem in islice(_found(file, shuffle), limit)]
     if not problems:
         raise InputError(f"{file}: expected problems, found none")
     output = given["output"] or Path(f"{Path(file).stem.replace(':', '-')}.rows.jsonl")
@@ -117,6 +126,15 @@ def _key(solver: Solver, settings: Settings, problems: list[Problem]) -> dict[st
     given_guidance = problems[0].asked.guidance is not None  # all have one or none has
     plan = solver.cast.plan if settings.plan == "auto" else settings.plan
     return {**asdict(settings), "plan": plan, "given_guidance": given_guidance, "digests": dict(solver.cast.digests)}
+
+
+def _found(source: str, seed: int | None) -> Iterable[Problem]:
+    """The problems of a file or a set in their order, or in a random one."""
+    if seed is None:
+        return find_problems(source)
+    problems = list(find_problems(source))
+    random.Random(seed).shuffle(problems)
+    return problems
 
 
 def _checked(problem: Problem, given_guidance: bool) -> Problem:

@@ -37,6 +37,7 @@ _SETTINGS = (
         "--operands", type=click.Choice(OPERANDS), default="free", show_default=True, help="For strategy exact."
     ),
     click.option("--max-tokens", default=512, show_default=True, metavar="N", help="Longest free answer."),
+    click.option("--votes", default=1, show_default=True, metavar="K", help="Answers; the most frequent one stands."),
     click.option("--temperature", default=0.0, show_default=True, metavar="T", help="0 is greedy."),
     click.option("--top-p", default=1.0, show_default=True, metavar="P"),
     click.option("--min-p", default=0.0, show_default=True, metavar="P"),
@@ -63,7 +64,7 @@ def _decorated(function: F, options: tuple[Callable[[F], F], ...]) -> F:
 def settings_from(given: dict[str, Any], strategy: str = "auto") -> Settings:
     """The settings that the options ask for. Raises `InputError`."""
     sampling = Sampling(given["temperature"], given["top_p"], given["min_p"], given["seed"])
-    return Settings(strategy, given["plan"], given["operands"], given["max_tokens"], sampling)
+    return Settings(strategy, given["plan"], given["operands"], given["max_tokens"], given["votes"], sampling)
 
 
 def open_solver(given: dict[str, Any], settings: Settings, parallel: int = 1) -> Solver:

@@ -28,6 +28,10 @@ PLAIN_SYSTEM = "You solve problems step by step."
 PLAN = "Write the solution plan: 2 to 6 numbered steps in words, without computing anything."
 FOLLOW = "Now carry out the plan step by step. End with 'The answer is' and the final answer."
 THINK = "Think step by step. End with 'The answer is' and the final answer."
+PLAN_AND_SOLVE = (
+    "First understand the problem and devise a plan to solve it. Then carry out the plan step by step. "
+    "End with 'The answer is' and the final answer."
+)
 DIRECT = "Reply with the final answer only."
 PROGRAM = (
     "Write a Python function solution() that computes the answer. "
@@ -79,6 +83,11 @@ def cot(question: Question) -> Prompt:
     return Prompt((("system", PLAIN_SYSTEM), ("user", f"{question.with_choices}\n\n{THINK}")))
 
 
+def plan_and_solve(question: Question) -> Prompt:
+    """Ask for a plan and its execution in one answer (https://arxiv.org/abs/2305.04091)."""
+    return Prompt((("system", PLAIN_SYSTEM), ("user", f"{question.with_choices}\n\n{PLAN_AND_SOLVE}")))
+
+
 def direct(question: Question) -> Prompt:
     """Ask for the answer alone."""
     return Prompt((("system", PLAIN_SYSTEM), ("user", f"{question.with_choices}\n\n{DIRECT}")), ANSWER)
@@ -92,7 +101,8 @@ def program(question: Question) -> Prompt:
 
 def digest() -> str:
     """SHA-256 of all prompts: a solution names it."""
-    return _digest(guide(_ANY), execute(_ANY), follow(_ANY, "{guidance}"), cot(_ANY), direct(_ANY), program(_ANY))
+    alone = (ask(_ANY) for ask in (cot, plan_and_solve, direct, program))
+    return _digest(guide(_ANY), execute(_ANY), follow(_ANY, "{guidance}"), *alone)
 
 
 def guide_digest(programs: bool = False) -> str:

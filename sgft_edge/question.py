@@ -52,6 +52,11 @@ class Question:
         return bool(numbers_in(self.text))
 
     @property
+    def has_short_answer(self) -> bool:
+        """Whether the answer is a number or a letter, which can be told to be another's."""
+        return bool(self.choices) or self.is_numeric
+
+    @property
     def with_choices(self) -> str:
         """The question as the models read it, its options below it."""
         options = "".join(f"\n({letter}) {text.strip()}" for letter, text in self.choices.items())

@@ -13,6 +13,7 @@ _WIDE = 200  # columns, where the table goes to a file
 _ADAPTERS: dict[str, tuple[str, ...]] = {  # those that are on
     "direct": (),
     "cot": (),
+    "plan": (),
     "program": ("program_adapter",),
     "sg": ("adapter",),
     "exact": ("adapter", "answerer_adapter"),
@@ -115,6 +116,7 @@ def _name(row: dict[str, Any]) -> str:
         parts += [] if run["given_guidance"] else [run["plan"]]
         parts += ["grounded"] if run["operands"] == "grounded" else []
     parts += ["given"] if run["given_guidance"] else []
+    parts += [f"{run['votes']} votes"] if run.get("votes", 1) > 1 else []
     on = [key for key in _ADAPTERS[run["strategy"]] if not (key == "adapter" and run["given_guidance"])]
     models = row.get("models", {})
     return " ".join(parts + [f"[{name}]" for name in dict.fromkeys(models[key] for key in on if key in models)])

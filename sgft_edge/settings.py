@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from sgft_edge.errors import InputError
 
 DEFAULT_MODEL = "smollm2"
-STRATEGIES = ("auto", "direct", "cot", "program", "sg", "exact")
+STRATEGIES = ("auto", "direct", "cot", "plan", "program", "sg", "exact")
 PLANS = ("auto", "first", "stepwise")
 OPERANDS = ("free", "grounded")
 
@@ -33,19 +33,24 @@ class Sampling:
             raise InputError(f"seed: expected a whole number from 0 to {2**32 - 1}, found {self.seed}")
 
 
+SAMPLED = Sampling(temperature=0.7, top_p=0.95)  # for another try, where a greedy text would only be repeated
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Settings of one question.
 
     `plan` and `operands` are for strategy `exact`: when the guidance is written (auto: as the guide's adapter was
     trained to, else first), and whether an expression may hold any number or only grounded ones (see `exact.py`).
-    `max_tokens` bounds the decoded tokens of a free answer.
+    `max_tokens` bounds the decoded tokens of a free answer. With several `votes` a question that has a short answer is
+    answered so often, and the answer that most agree on stands (see `votes.py`).
     """
 
     strategy: str = "auto"
     plan: str = "auto"
     operands: str = "free"
     max_tokens: int = 512
+    votes: int = 1
     sampling: Sampling = field(default_factory=Sampling)
 
     def __post_init__(self) -> None:
@@ -55,5 +60,6 @@ class Settings:
             raise InputError(f"plan: expected one of {', '.join(PLANS)}, found {self.plan!r}")
         if self.operands not in OPERANDS:
             raise InputError(f"operands: expected one of {', '.join(OPERANDS)}, found {self.operands!r}")
-        if self.max_tokens < 1:
-            raise InputError(f"max_tokens: expected at least 1, found {self.max_tokens}")
+        for name, number in (("max_tokens", self.max_tokens), ("votes", self.votes)):
+            if number < 1:
+                raise InputError(f"{name}: expected at least 1, found {number}")

@@ -42,9 +42,10 @@ class Solution:
 
     `answer` is the final answer, None where the text gives none: a number, or the letter of a choice. `text` is the
     whole answer. `strategy` is what was asked for or chosen and `why` the reason; `solved_by` differs from it after a
-    fallback, which `notes` explain. `truncated` says that the answer ran into the limit on tokens. `usage` counts
-    tokens by role, `seconds` is wall-clock time from the start of the work on this question. The `digests` are
-    SHA-256 of the files and of the prompt texts. `offloaded_layers` counts the layers that went to the `device`.
+    fallback, which `notes` explain. `votes` counts the answers where several were asked for. `truncated` says that the
+    answer ran into the limit on tokens. `usage` counts tokens by role, `seconds` is wall-clock time from the start of
+    the work on this question; both are those of all votes together. The `digests` are SHA-256 of the files and of the
+    prompt texts. `offloaded_layers` counts the layers that went to the `device`.
     """
 
     id: str | None = None
@@ -58,6 +59,7 @@ class Solution:
     steps: tuple[Step, ...] = ()
     text: str
     answer: str | None
+    votes: Mapping[str, int] = field(default_factory=dict)
     truncated: bool
     seed: int
     usage: Mapping[str, Usage]

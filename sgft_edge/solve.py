@@ -33,7 +33,9 @@ def main(argv: list[str] | None = None) -> int:
 @click.option("--input", "source", type=click.Path(path_type=Path), help="Batch: JSONL rows with a 'question' each.")
 @click.option("--output", "target", type=click.Path(path_type=Path), help="Batch: JSONL solutions; resumes.")
 @click.option("--restart", is_flag=True, help="Batch: overwrite the output instead of resuming.")
-@click.option("--parallel", default=8, show_default=True, metavar="N", help="Batch: questions at once.")
+@click.option(
+    "--parallel", default=8, show_default=True, metavar="N", help="Batch: questions at once; else votes at once."
+)
 @settings_options
 @model_options
 def command(question: str | None, source: Path | None, target: Path | None, **given: Any) -> None:
@@ -54,7 +56,7 @@ def command(question: str | None, source: Path | None, target: Path | None, **gi
         parse_choices(given["choices"]),
         read_text(given["guidance_file"], "guidance") if given["guidance_file"] else None,
     )
-    with open_solver(given, settings) as solver:
+    with open_solver(given, settings, parallel=min(settings.votes, given["parallel"])) as solver:
         if given["quiet"] or given["as_json"]:
             solution = solver.solve(asked)
             text = json.dumps(solution.to_dict(), ensure_ascii=False, indent=1) if given["as_json"] else None

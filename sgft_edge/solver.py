@@ -6,6 +6,7 @@ import queue
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Self
 
 from sgft_edge import strategies
@@ -15,16 +16,18 @@ from sgft_edge.engine import Completion, Request
 from sgft_edge.errors import GuidanceError, InputError, SgftError
 from sgft_edge.exact import exact
 from sgft_edge.guidance import parse
-from sgft_edge.loop import Job, Loop, Seats
+from sgft_edge.loop import Loop, Seats
 from sgft_edge.question import Question
 from sgft_edge.role import Turn
 from sgft_edge.settings import DEFAULT_MODEL, Settings
 from sgft_edge.solution import Event, Solution
 from sgft_edge.strategies import Task, Writing
+from sgft_edge.votes import Ballot, votes_of
 
 _STRATEGIES: Mapping[str, Callable[[Task], Writing]] = {
     "direct": strategies.direct,
     "cot": strategies.cot,
+    "plan": strategies.plan,
     "program": strategies.program,
     "sg": strategies.sg,
     "exact": exact,
@@ -88,25 +91,27 @@ class Solver:
 
     def solve(self, question: str | Question, settings: Settings | None = None) -> Solution:
         """Solve one question. Raises `SgftError`, `ContextOverflow` for one that is too long among them."""
-        job = self._submit(question, settings or self.settings, lambda event: None)
+        ballot = self._submit(question, settings or self.settings, lambda event: None)
         try:
-            solution: Solution = self._loop.result(job)
-            return solution
+            return ballot.result()
         except BaseException:
-            self._loop.cancel(job)
+            ballot.cancel()
             raise
 
     def stream(self, question: str | Question, settings: Settings | None = None) -> Iterator[Event]:
-        """Solve one question and show how; the last event brings the solution. Closing the iterator stops the work."""
+        """Solve one question and show how; the last event brings the solution. Closing the iterator stops the work.
+
+        What is shown of several votes is the first.
+        """
         events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        job = self._submit(question, settings or self.settings, events.put)
-        job.future.add_done_callback(lambda _: events.put(None))
+        ballot = self._submit(question, settings or self.settings, events.put)
+        ballot.when_done(lambda: events.put(None))
         try:
             while (event := events.get()) is not None:
                 yield event
-            yield Event("solution", solution=self._loop.result(job))
+            yield Event("solution", solution=ballot.result())
         finally:
-            self._loop.cancel(job)
+            ballot.cancel()
 
     def solve_many(
         self, questions: Iterable[str | Question], settings: Settings | None = None
@@ -127,8 +132,8 @@ class Solver:
 
         `questions` is read only a little ahead of the work. Closing the iterator stops the work.
         """
-        under_way: dict[Job, int] = {}
-        finished: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        under_way: dict[Ballot, int] = {}
+        finished: queue.SimpleQueue[Ballot] = queue.SimpleQueue()
         ahead = 2 * max(engine.slots for engine in self.cast.engines)
         source = enumerate(questions)
         try:
@@ -136,23 +141,23 @@ class Solver:
                 while len(under_way) < ahead and (item := next(source, None)) is not None:
                     index, question = item
                     try:
-                        job = self._submit(question, settings or self.settings, lambda event: None)
+                        ballot = self._submit(question, settings or self.settings, lambda event: None)
                     except InputError as e:
                         yield index, e
                         continue
-                    under_way[job] = index
-                    job.future.add_done_callback(lambda _, job=job: finished.put(job))  # type: ignore[misc]
+                    under_way[ballot] = index
+                    ballot.when_done(partial(finished.put, ballot))
                 if not under_way:
                     return
-                job = finished.get()
+                ballot = finished.get()
                 try:
-                    outcome: Solution | SgftError = self._loop.result(job)
+                    outcome: Solution | SgftError = ballot.result()
                 except SgftError as e:
                     outcome = e
-                yield under_way.pop(job), outcome
+                yield under_way.pop(ballot), outcome
         finally:
-            for job in under_way:
-                self._loop.cancel(job)
+            for ballot in under_way:
+                ballot.cancel()
 
     def close(self) -> None:
         """Stop all work and free the models; their memory is given back."""
@@ -164,7 +169,7 @@ class Solver:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _submit(self, question: str | Question, settings: Settings, emit: Callable[[Event], None]) -> Job:
+    def _submit(self, question: str | Question, settings: Settings, emit: Callable[[Event], None]) -> Ballot:
         asked = Question(question) if isinstance(question, str) else question
         if settings.plan == "auto":
             settings = replace(settings, plan=self.cast.plan)
@@ -173,13 +178,21 @@ class Solver:
         if any(engine.slots < n for engine, n in needs.items()):
             raise InputError("plan stepwise needs two sequences a question: open the solver with this plan")
 
-        def start(seats: Seats) -> Work:
+        clock: list[float] = []  # when the first vote began
+
+        def start(vote: Settings, show: Callable[[Event], None], seats: Seats) -> Work:
             cast = self.cast
+            clock.append(time.perf_counter())
             guide = Turn(cast.guide, seats[cast.guide.engine][0])
             answerer = Turn(cast.answerer, seats[cast.answerer.engine][-1])
-            return self._work(Task(asked, guide, answerer, settings, emit), strategy, why)
+            return self._work(Task(asked, guide, answerer, vote, show), strategy, why, clock[0])
 
-        return self._loop.submit(start, needs)
+        votes = votes_of(settings if asked.has_short_answer else replace(settings, votes=1))
+        shown = [emit, *[lambda event: None] * (len(votes) - 1)]
+        return Ballot(
+            self._loop,
+            [self._loop.submit(partial(start, *vote), needs) for vote in zip(votes, shown, strict=True)],
+        )
 
     def _choose(self, question: Question, wanted: str) -> tuple[str, str]:
         """The strategy, and the reason for it."""
@@ -195,8 +208,7 @@ class Solver:
             return "program", "the question has numbers, and nothing was measured for this model"
         return self.cast.auto, "the question has numbers, and this measured better for this model"
 
-    def _work(self, task: Task, strategy: str, why: str) -> Work:
-        began = time.perf_counter()
+    def _work(self, task: Task, strategy: str, why: str, began: float) -> Work:
         draft = yield from _STRATEGIES[strategy](task)
         return Solution(
             id=task.question.id,

@@ -2,6 +2,7 @@
 
 direct    the answer alone
 cot       a chain of thought
+plan      a plan and its execution in one free answer (https://arxiv.org/abs/2305.04091)
 program   a straight-line program, computed exactly
 sg        a guidance, then a free answer that follows it (https://arxiv.org/abs/2412.09906)
 exact     a guidance, then one expression a step, computed exactly: see `exact.py`
@@ -23,7 +24,7 @@ from sgft_edge.program import run
 from sgft_edge.prompts import Prompt
 from sgft_edge.question import MAX_KEY, Question
 from sgft_edge.role import Turn
-from sgft_edge.settings import Sampling, Settings
+from sgft_edge.settings import SAMPLED, Sampling, Settings
 from sgft_edge.solution import Event, Step
 
 Writing = Generator[Request, Completion, "Draft"]
@@ -32,7 +33,6 @@ GUIDANCE_TOKENS = 256
 PROGRAM_TOKENS = 400
 KEY_TOKENS = 4 * MAX_KEY + 1  # a character has at most four bytes, a token at least one
 LETTER_TOKENS = len(f"\n{prompts.ANSWER} (") + KEY_TOKENS
-_RETRY = Sampling(temperature=0.7, top_p=0.95)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,11 @@ def direct(task: Task) -> Writing:
 def cot(task: Task) -> Writing:
     """A chain of thought."""
     return (yield from _answer(task, "cot", prompts.cot(task.question)))
+
+
+def plan(task: Task) -> Writing:
+    """Plan-and-Solve: a plan and its execution in one free answer."""
+    return (yield from _answer(task, "plan", prompts.plan_and_solve(task.question)))
 
 
 def sg(task: Task, guidance: str | None = None) -> Writing:
@@ -139,8 +144,7 @@ def _answer(task: Task, solved_by: str, prompt: Prompt, stop: tuple[str, ...] = 
     task.show("answer")(prompt.answer_prefix)
     written = yield task.answerer.write(limit, stop, sampling=task.settings.sampling, on_text=task.show("answer"))
     text = f"{prompt.answer_prefix}{written.text}".strip()
-    wants_short = bool(task.question.choices) or task.question.is_numeric
-    answer = answers.extract(text, task.question.choices) if wants_short else None
+    answer = answers.extract(text, task.question.choices) if task.question.has_short_answer else None
     if answer is None and task.question.choices:
         answer = yield from _letter(task)
     return Draft(solved_by, text, answer, truncated=written.finish == "length")
@@ -156,4 +160,4 @@ def _letter(task: Task) -> Generator[Request, Completion, str]:
 
 def again(sampling: Sampling) -> Sampling:
     """Settings for a second try: sampled, whatever the first one was, and from another seed."""
-    return replace(_RETRY, seed=(sampling.seed + 1) % 2**32)
+    return replace(SAMPLED, seed=(sampling.seed + 1) % 2**32)

@@ -174,3 +174,19 @@ def test_saved_rows_give_the_same_table(
     assert capsys.readouterr().out == table
     assert "GAINED" in table
     assert evaluate.main([]) == 2
+
+
+def test_a_shuffle_takes_other_problems_and_the_same_ones_again(model: str, tmp_path: Path) -> None:
+    many = tmp_path / "many.jsonl"
+    many.write_text("".join(json.dumps({"question": f"What is 1 + {n}?", "answer": n + 1}) + "\n" for n in range(30)))
+    output = tmp_path / "rows.jsonl"
+    options = ["--strategy", "direct", "--guide", model, "--max-tokens", "2", "--output", str(output)]
+    taken = []
+    for more in (["--shuffle", "1"], ["--shuffle", "1", "--restart"], ["--shuffle", "2", "--restart"]):
+        assert evaluate.main([str(many), "--limit", "5", *options, *more]) == 0
+        taken.append(sorted(row["line"] for row in rows(output)))
+    assert taken[0] == taken[1] != taken[2]
+    assert taken[0] != [1, 2, 3, 4, 5]
+    assert len(set(taken[0])) == 5
+    assert evaluate.main([str(many), "--limit", "8", *options, "--shuffle", "2"]) == 0
+    assert len(rows(output)) == 8  # the first five of the same order were there

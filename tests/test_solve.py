@@ -49,6 +49,27 @@ def test_streamed_text_has_guidance_and_answer(model: str, capsys: pytest.Captur
     assert "tokens decoded" in err
 
 
+def test_votes_are_counted_and_the_winner_shown(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [
+        "--guide",
+        model,
+        "--strategy",
+        "direct",
+        "--max-tokens",
+        "8",
+        "--votes",
+        "3",
+        "--choices",
+        "A=one;B=two",
+    ]
+    assert solve.main(["Which?", *options, "--json"]) == 0
+    solution = json.loads(capsys.readouterr().out)
+    assert sum(solution["votes"].values()) == 3
+    assert solve.main(["Which?", *options]) == 0
+    count = f"{solution['votes'][solution['answer']]} of 3 votes"
+    assert capsys.readouterr().out.partition(f"\n{count}\n")[2].strip() == solution["text"]
+
+
 def test_quiet_prints_one_answer(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--guide", model, "--choices", "A=yes;B=no", "--strategy", "direct", "--max-tokens", "3", "--quiet"]
     assert solve.main(["Is it so?", *options]) == 0

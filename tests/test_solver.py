@@ -48,7 +48,7 @@ def same(one: Solution, other: Solution) -> bool:
 # ------------------------------------------------------------------------------------------------- one question
 
 
-@pytest.mark.parametrize("strategy", ["direct", "cot", "sg"])
+@pytest.mark.parametrize("strategy", ["direct", "cot", "plan", "sg"])
 def test_free_answers(solver: Solver, strategy: str) -> None:
     solution = solver.solve(Question(BIKES, id="bikes"), Settings(strategy, max_tokens=12))
     assert (solution.id, solution.question, solution.strategy, solution.why) == ("bikes", BIKES, strategy, "asked for")

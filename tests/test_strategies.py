@@ -111,7 +111,7 @@ class Small(Script):
 
 
 @pytest.mark.parametrize(
-    "strategy", [strategies.direct, strategies.cot, strategies.program, strategies.sg, exact.exact]
+    "strategy", [strategies.direct, strategies.cot, strategies.plan, strategies.program, strategies.sg, exact.exact]
 )
 def test_an_overflow_is_not_hidden_by_a_fallback(strategy) -> None:  # type: ignore[no-untyped-def]
     steps = strategy(Task(QUESTION, Small([]), Small([]), Settings(), lambda event: None))  # type: ignore[arg-type]
