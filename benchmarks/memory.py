@@ -29,7 +29,7 @@ def child(model: str, adapter: str, strategy: str, limit_mb: int) -> None:
     if limit_mb:
         resource.setrlimit(resource.RLIMIT_AS, (limit_mb * MB, limit_mb * MB))
     from sgft_edge import Settings, Solver
-    from sgft_edge.measure import peak_bytes
+    from sgft_edge.machine import peak_bytes
 
     settings = Settings(strategy, max_tokens=32)
     with Solver.open(model, adapter=adapter, answerer_adapter="none", settings=settings, threads=2) as solver:

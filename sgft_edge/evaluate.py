@@ -16,12 +16,14 @@ import click
 from sgft_edge import answers
 from sgft_edge.errors import InputError, SgftError
 from sgft_edge.journal import Journal
+from sgft_edge.machine import peak_bytes
 from sgft_edge.options import model_options, open_solver, settings_from, settings_options
 from sgft_edge.problems import Problem, read_rows
 from sgft_edge.progress import progress
 from sgft_edge.report import print_table, runs, summarize
 from sgft_edge.settings import Settings
 from sgft_edge.solution import Solution
+from sgft_edge.strategies import parts
 from sgft_edge.testsets import find_problems
 
 if TYPE_CHECKING:
@@ -99,8 +101,9 @@ def _show(paths: tuple[Path, ...]) -> None:
 def measure(solver: Solver, settings: Settings, problems: list[Problem], journal: Journal) -> list[dict[str, Any]]:
     """Solve the problems that the journal has no row of, and return the rows of all.
 
-    A row is a solution with its `line`, the `reference`, whether it is `correct`, its `strategy` as evaluated and
-    `wall_seconds`, this problem's share of the time of the run; or an `error`, which is not correct either.
+    A row is a solution, or an `error`, with its `line`, the `reference`, whether it is `correct`, the `run` that it
+    belongs to, `wall_seconds`, this problem's share of the time of the run, and `peak_mb`, the process's peak memory
+    by then in MB of 10**6 bytes.
     """
     key = _key(solver, settings, problems)
     rows = {row["line"]: row for row in journal.rows if row.get("run") == key}
@@ -113,7 +116,11 @@ def measure(solver: Solver, settings: Settings, problems: list[Problem], journal
         with progress(settings.strategy, len(todo)) as advance:
             for index, outcome in solver.solve_each((problem.asked for problem in todo), settings):
                 now = time.perf_counter()
-                row = _row(todo[index], outcome) | {"run": key, "wall_seconds": round(now - began, 4)}
+                row = _row(todo[index], outcome) | {
+                    "run": key,
+                    "wall_seconds": round(now - began, 4),
+                    "peak_mb": round(peak_bytes() / 1e6, 1),
+                }
                 began = now
                 journal.write(row)
                 rows[todo[index].number] = row
@@ -122,10 +129,14 @@ def measure(solver: Solver, settings: Settings, problems: list[Problem], journal
 
 
 def _key(solver: Solver, settings: Settings, problems: list[Problem]) -> dict[str, Any]:
-    """What must be equal for rows to belong to one run."""
-    given_guidance = problems[0].asked.guidance is not None  # all have one or none has
-    plan = solver.cast.plan if settings.plan == "auto" else settings.plan
-    return {**asdict(settings), "plan": plan, "given_guidance": given_guidance, "digests": dict(solver.cast.digests)}
+    """What must be equal for rows to belong to one run: the settings and the files that the strategy uses."""
+    given = problems[0].asked.guidance is not None  # all have one or none has
+    used = {"prompts", *parts(settings.strategy, given)}
+    key = {**asdict(settings), "plan": solver.cast.plan if settings.plan == "auto" else settings.plan}
+    if settings.strategy not in ("exact", "auto"):
+        del key["plan"], key["operands"]
+    digests = {name: digest for name, digest in solver.cast.digests.items() if name in used}
+    return {**key, "given_guidance": given, "digests": digests}
 
 
 def _found(source: str, seed: int | None) -> Iterable[Problem]:

@@ -100,6 +100,18 @@ def memory(root: Path = _ROOT) -> Memory:
     return Memory(_kilobytes(info["MemTotal"]), available, *tightest)
 
 
+def peak_bytes() -> int:
+    """This process's peak resident memory: VmHWM, since `getrusage` also counts what forked this process (Linux)."""
+    try:
+        status = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
 def gpus(root: Path = _ROOT) -> tuple[str, ...]:
     """GPUs worth a build of llama.cpp of their own; graphics built into a PC's processor are not."""
     cards = sorted(root.glob("proc/driver/nvidia/gpus/*/information"))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sgft_edge.device import choose, hardware
 from sgft_edge.errors import EngineError, SgftError
+from sgft_edge.machine import peak_bytes
 
 CONTENDERS = ("engine", "llama")
 
@@ -183,18 +184,6 @@ def _llama(job: Job) -> _Complete:
         return _Run(sampled[0] - began, ended - sampled[0], reply["usage"]["completion_tokens"], text)
 
     return complete
-
-
-def peak_bytes() -> int:
-    """This process's peak resident memory: VmHWM, since `getrusage` also counts what forked this process (Linux)."""
-    try:
-        status = Path("/proc/self/status").read_text()
-        return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
 
 
 if __name__ == "__main__":

@@ -8,17 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sgft_edge.significance import mcnemar, wilson
+from sgft_edge.strategies import parts
 
 _WIDE = 200  # columns, where the table goes to a file
-_ADAPTERS: dict[str, tuple[str, ...]] = {  # those that are on
-    "direct": (),
-    "cot": (),
-    "plan": (),
-    "program": ("program_adapter",),
-    "sg": ("adapter",),
-    "exact": ("adapter", "answerer_adapter"),
-    "auto": ("adapter", "answerer_adapter", "program_adapter"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +103,12 @@ def _problem(row: dict[str, Any]) -> tuple[int, str]:
 def _name(row: dict[str, Any]) -> str:
     """The strategy, and what was asked of it besides."""
     run = row["run"]
-    parts = [run["strategy"]]
+    words = [run["strategy"]]
     if run["strategy"] == "exact":
-        parts += [] if run["given_guidance"] else [run["plan"]]
-        parts += ["grounded"] if run["operands"] == "grounded" else []
-    parts += ["given"] if run["given_guidance"] else []
-    parts += [f"{run['votes']} votes"] if run.get("votes", 1) > 1 else []
-    on = [key for key in _ADAPTERS[run["strategy"]] if not (key == "adapter" and run["given_guidance"])]
+        words += [] if run["given_guidance"] else [run["plan"]]
+        words += ["grounded"] if run["operands"] == "grounded" else []
+    words += ["given"] if run["given_guidance"] else []
+    words += [f"{run['votes']} votes"] if run.get("votes", 1) > 1 else []
     models = row.get("models", {})
-    return " ".join(parts + [f"[{name}]" for name in dict.fromkeys(models[key] for key in on if key in models)])
+    on = (part for part in parts(run["strategy"], run["given_guidance"]) if part.endswith("adapter"))
+    return " ".join(words + [f"[{name}]" for name in dict.fromkeys(models[key] for key in on if key in models)])

@@ -32,6 +32,16 @@ Writing = Generator[Request, Completion, "Draft"]
 GUIDANCE_TOKENS = 256
 PROGRAM_TOKENS = 400
 KEY_TOKENS = 4 * MAX_KEY + 1  # a character has at most four bytes, a token at least one
+_GUIDES = ("guide", "adapter")
+_PARTS = {
+    "direct": ("answerer",),
+    "cot": ("answerer",),
+    "plan": ("answerer",),
+    "program": ("answerer", "program_adapter"),
+    "sg": (*_GUIDES, "answerer"),
+    "exact": (*_GUIDES, "answerer", "answerer_adapter"),
+    "auto": (*_GUIDES, "answerer", "answerer_adapter", "program_adapter"),
+}
 LETTER_TOKENS = len(f"\n{prompts.ANSWER} (") + KEY_TOKENS
 
 
@@ -64,6 +74,11 @@ class Draft:
     steps: tuple[Step, ...] = ()
     truncated: bool = False
     notes: list[str] = field(default_factory=list)
+
+
+def parts(strategy: str, given_guidance: bool) -> tuple[str, ...]:
+    """Which models and adapters a strategy uses, as a solution's `models` name them."""
+    return tuple(part for part in _PARTS[strategy] if not (given_guidance and part in _GUIDES))
 
 
 def stepwise(question: Question, settings: Settings) -> bool:

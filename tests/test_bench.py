@@ -12,7 +12,8 @@ from sgft_edge.bench import compare
 from sgft_edge.child import run_child
 from sgft_edge.engine import Engine, Usage
 from sgft_edge.errors import ContextOverflow, EngineError, InputError, ModelError
-from sgft_edge.measure import CONTENDERS, peak_bytes
+from sgft_edge.machine import peak_bytes
+from sgft_edge.measure import CONTENDERS
 
 SMALL = {"prompt_tokens": 40, "decode_tokens": 8, "context": 256, "threads": 1}
 OPTIONS = ["--prompt-tokens", "40", "--decode-tokens", "8", "--context", "256", "--threads", "1", "--repeats", "1"]

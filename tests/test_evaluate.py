@@ -1,10 +1,11 @@
 """Evaluation: rows kept, counted and resumed; the statistics against published values."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from tiny import tiny_model
+from tiny import tiny_adapter, tiny_model
 
 from sgft_edge import evaluate
 from sgft_edge.report import print_table, summarize
@@ -190,3 +191,15 @@ def test_a_shuffle_takes_other_problems_and_the_same_ones_again(model: str, tmp_
     assert len(set(taken[0])) == 5
     assert evaluate.main([str(many), "--limit", "8", *options, "--shuffle", "2"]) == 0
     assert len(rows(output)) == 8  # the first five of the same order were there
+
+
+def test_a_run_is_what_its_strategy_uses(model: str, problems: Path, tmp_path: Path) -> None:
+    """A free answer of the base is the same whatever guides and plans others have."""
+    output = tmp_path / "rows.jsonl"
+    adapter = str(tiny_adapter(tmp_path / "lora.gguf", Path(model)))
+    options = ["--strategy", "cot,sg", "--guide", model, "--max-tokens", "6", "--output", str(output)]
+    assert evaluate.main([str(problems), *options]) == 0
+    assert evaluate.main([str(problems), *options, "--adapter", adapter, "--plan", "stepwise"]) == 0
+    counts = Counter(json.dumps(row["run"], sort_keys=True) for row in rows(output))
+    assert sorted((json.loads(run)["strategy"], n) for run, n in counts.items()) == [("cot", 3), ("sg", 3), ("sg", 3)]
+    assert all(row["peak_mb"] > 10 for row in rows(output))
