@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from sgft_edge.arithmetic import format_value
 
-__all__ = ["extract", "extract_choice", "extract_number", "is_correct"]
+__all__ = ["extract", "extract_choice", "extract_number", "is_correct", "plain"]
 
 # LaTeX and Markdown to the characters they print.
 _MARKUP = [
@@ -58,7 +58,7 @@ def extract_number(text: str) -> Fraction | None:
     has any), else the last number of the text. A percentage stands as its
     literal number: 20% is 20.
     """
-    text = _plain(text)
+    text = plain(text)
     for clause in _marked(text):
         if (number := _number_in(clause)) is not None:
             return number
@@ -66,9 +66,10 @@ def extract_number(text: str) -> Fraction | None:
     return _value(last) if last else None
 
 
-def _plain(text: str) -> str:
-    for pattern, plain in _MARKUP:
-        text = pattern.sub(plain, text)
+def plain(text: str) -> str:
+    """A text with LaTeX and Markdown as the characters that they print."""
+    for pattern, printed in _MARKUP:
+        text = pattern.sub(printed, text)
     return text
 
 
@@ -109,8 +110,8 @@ def extract_choice(text: str, choices: Mapping[str, str]) -> str | None:
     begins a sentence ("Yes, ...", "So no."), the last one; the one choice whose
     text stands in the text. The article in "A library" is no key.
     """
-    text = _plain(text).strip()
-    texts = {key: _plain(choice).strip() for key, choice in choices.items()}
+    text = plain(text).strip()
+    texts = {key: plain(choice).strip() for key, choice in choices.items()}
     for clause in _marked(text):
         if key := _in_clause(clause, texts):
             return key

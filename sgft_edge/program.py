@@ -46,10 +46,14 @@ class Assignment:
 
 @dataclass(frozen=True)
 class ProgramResult:
-    """What a program computed: every assignment in order, and its answer."""
+    """What a program computed: every assignment in order, and its answer.
+
+    `returned` is the expression of the `return`, with values in place of names; empty where there is none.
+    """
 
     assignments: tuple[Assignment, ...]
     value: Fraction
+    returned: str = ""
 
 
 def run(source: str) -> ProgramResult:
@@ -79,7 +83,8 @@ def run(source: str) -> ProgramResult:
             values[match["name"]] = value
             assignments.append(Assignment(match["name"], expression, value, computed, comment))
         elif match := _RETURN.fullmatch(line):
-            return ProgramResult(tuple(assignments), _evaluate(match[1], values, number, match.start(1)))
+            value = _evaluate(match[1], values, number, match.start(1))
+            return ProgramResult(tuple(assignments), value, _with_values(match[1], values))
         elif match := _PRINT.fullmatch(line):
             printed = _evaluate(match[1], values, number, match.start(1))
         else:

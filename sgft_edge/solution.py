@@ -14,8 +14,8 @@ from sgft_edge.engine import Usage
 class Step:
     """One step of an exact solution: its words, the expression that a model wrote, and the value that we computed.
 
-    In strategy `program` the words are the comment above a line, or the name that its value was given, and values stand
-    for names in the expression. `expression` and `value` are None where the step has nothing to compute.
+    In strategy `program` the words are the comment above a line, the name that its value was given, or "return", and
+    values stand for names in the expression. `expression` and `value` are None where the step has nothing to compute.
     """
 
     text: str

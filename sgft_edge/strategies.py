@@ -120,9 +120,12 @@ def program(task: Task) -> Writing:
         except EvaluationError as e:
             notes.append(task.note(f"the program has no value ({e})"))
             continue
-        steps = tuple(Step(a.comment or a.name, a.computed, format_value(a.value)) for a in result.assignments)
+        value = format_value(result.value)
+        steps = [Step(a.comment or a.name, a.computed, format_value(a.value)) for a in result.assignments]
+        if result.returned not in ("", value, f"({value})"):
+            steps.append(Step("return", result.returned, value))
         draft = yield from conclude(task, "program", result.value)
-        return replace(draft, steps=steps, notes=notes)
+        return replace(draft, steps=tuple(steps), notes=notes)
     notes.append(task.note("no program has a value: thinking step by step instead"))
     draft = yield from cot(task)
     return replace(draft, notes=notes)
