@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -15,12 +15,13 @@ import click
 
 from sgft_edge import answers
 from sgft_edge.errors import InputError, SgftError
+from sgft_edge.files import write_atomically
 from sgft_edge.journal import Journal
 from sgft_edge.machine import peak_bytes
 from sgft_edge.options import model_options, open_solver, settings_from, settings_options
 from sgft_edge.problems import Problem, read_rows
 from sgft_edge.progress import progress
-from sgft_edge.report import print_table, runs, summarize
+from sgft_edge.report import Rows, digest, report, runs
 from sgft_edge.settings import Settings
 from sgft_edge.solution import Solution
 from sgft_edge.strategies import parts
@@ -52,6 +53,13 @@ def main(argv: list[str] | None = None) -> int:
 @click.option("--given-guidance", is_flag=True, help="Follow the 'guidance' of each row instead of the guide's own.")
 @click.option("--output", type=click.Path(path_type=Path), help="Rows; resumes.  [default: FILE.rows.jsonl]")
 @click.option("--restart", is_flag=True, help="Overwrite the output instead of resuming.")
+@click.option(
+    "--report",
+    "reports",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Also write a page (.html) or tables (.md).",
+)
 @click.option("--parallel", default=8, show_default=True, metavar="N", help="Questions at once.")
 @settings_options
 @model_options
@@ -62,6 +70,7 @@ def command(
     limit: int | None,
     shuffle: int | None,
     given_guidance: bool,
+    reports: tuple[Path, ...],
     **given: Any,
 ) -> None:
     """Measure strategies on FILE: JSONL rows with "question", "answer" and perhaps "choices".
@@ -72,8 +81,12 @@ def command(
     Accuracy comes with Wilson's 95 % interval. Seconds are those of the whole run by the number of problems. GAINED and
     LOST count the problems that only this strategy, or only the table's first, got right, with McNemar's exact p.
     """
+    for path in reports:
+        if path.suffix not in (".html", ".md"):
+            raise InputError(f"--report: expected a file whose name ends in .html or .md, found {path.name!r}")
     if saved:
-        _show(saved)
+        rows = [run for path in saved for run in runs(row for _, row in read_rows(path))]
+        _show(rows, reports, saved[0].stem)
         return
     if file is None:
         raise click.UsageError("expected a FILE of problems, or --from ROWS")
@@ -88,14 +101,23 @@ def command(
         open_solver(given, settings[strategies[0]], given["parallel"]) as solver,
     ):
         measured = [measure(solver, settings[name], problems, journal) for name in strategies]
-    print_table([summarize(rows, measured[0] if i else None) for i, rows in enumerate(measured)])
+    _show(measured, reports, Path(file).stem)
     click.echo(f"rows: {output}", err=True)
 
 
-def _show(paths: tuple[Path, ...]) -> None:
-    """The table of rows that were measured before."""
-    found = [run for path in paths for run in runs(row for _, row in read_rows(path))]
-    print_table([summarize(rows, found[0] if i else None) for i, rows in enumerate(found)])
+def _show(found: Sequence[Rows], reports: tuple[Path, ...], name: str) -> None:
+    """The tables on stdout, and each report in its file."""
+    from sgft_edge.page import page
+    from sgft_edge.table import markdown, print_tables
+
+    lines = report(found)
+    print_tables(lines)
+    for path in reports:
+        whole = page(found, lines, name) if path.suffix == ".html" else markdown(lines, digest(found))
+        try:
+            write_atomically(path, whole)
+        except OSError as e:
+            raise InputError(f"--report: cannot write {path}: {e.strerror or e}") from e
 
 
 def measure(solver: Solver, settings: Settings, problems: list[Problem], journal: Journal) -> list[dict[str, Any]]:
@@ -162,7 +184,8 @@ def _row(problem: Problem, outcome: Solution | SgftError) -> dict[str, Any]:
     question = problem.asked
     row = {"line": problem.number, "reference": problem.answer}
     if isinstance(outcome, SgftError):
-        return row | {"id": problem.id, "question": question.text, "error": str(outcome), "correct": False}
+        asked = {"id": problem.id, "question": question.text, "choices": dict(question.choices)}
+        return row | asked | {"error": str(outcome), "correct": False}
     answer = outcome.answer if outcome.answer is not None else answers.extract(outcome.text, question.choices)
     correct = answers.is_correct(answer, problem.answer, question.choices)
     return row | outcome.to_dict() | {"answer": answer, "correct": correct}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -42,29 +43,38 @@ _TYPOGRAPHY = str.maketrans("×÷−", "*/-")
 Token = str | int  # of an expression: its text, or the number (from 0) of the step whose value it is
 
 
-def failure(row: Mapping[str, Any]) -> str | None:
-    """The class of an evaluation's row, None for one that is correct."""
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A class, and what would have mended it where one step tells."""
+
+    kind: str
+    repair: str = ""
+
+
+def failure(row: Mapping[str, Any]) -> Failure | None:
+    """What went wrong in an evaluation's row, None where it is correct."""
     if row["correct"]:
         return None
     if "error" in row:
-        return "error"
+        return Failure("error", row["error"])
     if row["solved_by"] != row["strategy"]:
-        return "fell back"
+        return Failure("fell back", "; ".join(row["notes"]))
     if row["guidance"] and not _is_guidance(row["guidance"]):
-        return "invalid guidance"
+        return Failure("invalid guidance")
     if row["answer"] is None:
-        return "no answer"
+        return Failure("no answer")
     reference = None if row["choices"] else answers.extract_number(row["reference"])
     expressions = [step["expression"] for step in row["steps"] if step["expression"]]
     if row["strategy"] == "exact":
         expressions = list(map(_without_commas, expressions))
     if not expressions:
         equations = list(equations_in(row["text"]))
-        if any(not _holds(*equation) for equation in equations):
-            return "miscalculated"
+        for left, right in equations:
+            if not _holds(left, right):
+                return Failure("miscalculated", f"{left} = {format_value(evaluate(left))}, not {right}")
         expressions = [_without_commas(left) for left, _ in equations]
     if reference is None or not expressions:
-        return "another plan"
+        return Failure("another plan")
     return _Chain(expressions, numbers_in(row["question"])).smallest_repair(reference)
 
 
@@ -98,26 +108,30 @@ class _Chain:
     """Expressions that build on each other's values, and the numbers that were known from the beginning."""
 
     def __init__(self, expressions: Sequence[str], given: Sequence[Fraction]) -> None:
-        self._known = [f"({number})" for number in dict.fromkeys([*map(abs, given), *map(Fraction, UNIT_FACTS)])]
+        known = dict.fromkeys([*map(abs, given), *map(Fraction, UNIT_FACTS)])
+        self._known = [str(number) if number.denominator == 1 else f"({number})" for number in known]
         self._steps: list[list[Token]] = []
         self._values: list[Fraction] = []
         for expression in expressions:
             self._steps.append(_tokens(expression, self._values))
             self._values.append(_value(self._steps[-1], self._values))
 
-    def smallest_repair(self, reference: Fraction) -> str:
+    def smallest_repair(self, reference: Fraction) -> Failure:
         if reference in self._values[:-1]:
-            return "too many steps"
-        if any(self._leads_to(reference, *change) for change in self._other_operations()):
-            return "wrong operation"
-        if any(self._leads_to(reference, *change) for change in self._other_operands()):
-            return "wrong operand"
-        last = len(self._steps)
-        for operand in (*self._known, *range(last)):
-            for step in ([last - 1, sign, operand] for sign in _OPERATIONS):
-                if self._leads_to(reference, last, step) or self._leads_to(reference, last, step[::-1]):
-                    return "too few steps"
-        return "another plan"
+            return Failure("too many steps", f"step {self._values.index(reference) + 1} has it")
+        for kind, changes in (
+            ("wrong operation", self._other_operations()),
+            ("wrong operand", self._other_operands()),
+            ("too few steps", self._further_steps()),
+        ):
+            for index, step in changes:
+                if self._leads_to(reference, index, step):
+                    return Failure(kind, f"step {index + 1}: {self._text(step)}")
+        return Failure("another plan")
+
+    def _text(self, step: list[Token]) -> str:
+        parts = (format_value(self._values[token]) if isinstance(token, int) else token for token in step)
+        return " ".join(parts).replace("( ", "(").replace(" )", ")")
 
     def _leads_to(self, reference: Fraction, index: int, step: list[Token]) -> bool:
         """Whether the answer is the reference where a step is another one."""
@@ -145,6 +159,14 @@ class _Chain:
                 if _is_number(token):
                     for operand in (*self._known, *range(index)):
                         yield index, [*step[:place], operand, *step[place + 1 :]]
+
+    def _further_steps(self) -> Iterator[tuple[int, list[Token]]]:
+        last = len(self._steps)
+        for operand in (*self._known, *range(last)):
+            for operation in _OPERATIONS:
+                step: list[Token] = [last - 1, operation, operand]
+                yield last, step
+                yield last, step[::-1]
 
 
 def _without_commas(expression: str) -> str:

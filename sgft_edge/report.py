@@ -1,36 +1,71 @@
-"""What the rows of an evaluation say: counts, costs, and how sure a difference is."""
+"""What the rows of an evaluation say: counts, costs, what went wrong, and how sure a difference is."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
+from sgft_edge.failures import failure
 from sgft_edge.significance import mcnemar, wilson
 from sgft_edge.strategies import parts
 
-_WIDE = 200  # columns, where the table goes to a file
+Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A line of the table: counts of problems; decoded tokens and wall-clock seconds are means a problem.
+class Flips:
+    """How many problems only one of two runs got right, this one or the other, and McNemar's exact p."""
 
-    `gained` and `lost` count the problems that only this run, or only the first of the table, got right, and `p` is
-    McNemar's; all three are None for the first, and where a run has other problems.
+    gained: int
+    lost: int
+
+    @property
+    def p(self) -> float:
+        return mcnemar(self.gained, self.lost)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One run: counts of problems, and means a problem.
+
+    `guide_tokens` and `answerer_tokens` were decoded, `read` and `reused` are the prompts' tokens that were computed
+    or found in a KV cache. `seconds` are wall-clock, `peak_mb` is the process's memory in MB of 10**6 bytes.
+    `failures` counts the wrong answers by class. `flips` compare with the first run; None for that one, and where the
+    problems are others.
     """
 
     name: str
+    models: str
     correct: int
     problems: int
     unparsed: int
     fallbacks: int
-    decoded: float
+    guide_tokens: float = 0.0
+    answerer_tokens: float = 0.0
+    read: float = 0.0
+    reused: float = 0.0
     seconds: float
-    gained: int | None = None
-    lost: int | None = None
-    p: float | None = None
+    peak_mb: float | None = None
+    failures: Mapping[str, int] = field(default_factory=dict)
+    flips: Flips | None = None
+
+    @property
+    def decoded(self) -> float:
+        """Tokens decoded a problem."""
+        return self.guide_tokens + self.answerer_tokens
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.problems
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the accuracy."""
+        return wilson(self.correct, self.problems)
 
 
 def runs(rows: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -41,66 +76,61 @@ def runs(rows: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return list(found.values())
 
 
-def summarize(rows: Sequence[dict[str, Any]], first: Sequence[dict[str, Any]] | None = None) -> Line:
+def report(found: Sequence[Rows]) -> list[Line]:
+    """A line for each run, compared with the first."""
+    return [summarize(rows, found[0] if i else None) for i, rows in enumerate(found)]
+
+
+def summarize(rows: Rows, first: Rows | None = None) -> Line:
     """Count the rows of one run, and compare them with those of the first."""
     solved = [row for row in rows if "error" not in row]
-    right = {_problem(row): bool(row["correct"]) for row in rows}
-    against = {_problem(row): bool(row["correct"]) for row in first or ()}
-    paired = against.keys() == right.keys()
-    gained = sum(right[key] and not against[key] for key in right) if paired else None
-    lost = sum(against[key] and not right[key] for key in right) if paired else None
+    failures = Counter(found.kind for row in rows if (found := failure(row)))
+
+    def mean(kind: str, *roles: str) -> float:
+        counted: int = sum(row["usage"][role].get(kind, 0) for row in solved for role in roles if role in row["usage"])
+        return counted / max(len(solved), 1)
+
     return Line(
         name=_name(rows[0]),
-        correct=sum(right.values()),
+        models=_models(rows[0]),
+        correct=sum(row["correct"] for row in rows),
         problems=len(rows),
         unparsed=sum(row.get("answer") is None for row in rows),
         fallbacks=sum(row["solved_by"] != row["strategy"] for row in solved),
-        decoded=sum(usage["decoded"] for row in solved for usage in row["usage"].values()) / max(len(solved), 1),
+        guide_tokens=mean("decoded", "guide"),
+        answerer_tokens=mean("decoded", "answerer"),
+        read=mean("prefilled", "guide", "answerer"),
+        reused=mean("reused", "guide", "answerer"),
         seconds=sum(row["wall_seconds"] for row in rows) / len(rows),
-        gained=gained,
-        lost=lost,
-        p=None if gained is None or lost is None else mcnemar(gained, lost),
+        peak_mb=max((row["peak_mb"] for row in rows if "peak_mb" in row), default=None),
+        failures=failures,
+        flips=compare(rows, first) if first else None,
     )
 
 
-def print_table(lines: Sequence[Line]) -> None:
-    """The table, on stdout."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False)
-    titles = ["STRATEGY", "CORRECT", "ACCURACY", "95 %", "NO ANSWER", "FELL BACK", "TOKENS", "SECONDS"]
-    compared = any(line.p is not None for line in lines)
-    for title in titles + (["GAINED", "LOST", "P"] if compared else []):
-        justify: Literal["left", "right"] = "left" if title == "STRATEGY" else "right"
-        table.add_column(title, justify=justify, overflow="fold")
-    for line in lines:
-        low, high = wilson(line.correct, line.problems)
-        cells: list[str | Text] = [
-            Text(line.name),
-            f"{line.correct}/{line.problems}",
-            f"{100 * line.correct / line.problems:.1f} %",
-            f"{100 * low:.0f}-{100 * high:.0f}",
-            str(line.unparsed),
-            str(line.fallbacks),
-            f"{line.decoded:.1f}",
-            f"{line.seconds:.2f}",
-        ]
-        table.add_row(
-            *cells, *(["", "", ""] if line.p is None else [f"+{line.gained}", f"-{line.lost}", f"{line.p:.2g}"])
-        )
-    console = Console()
-    if not console.is_terminal:
-        console.width = _WIDE
-    console.print(table)
+def compare(rows: Rows, others: Rows) -> Flips | None:
+    """What one run gained and lost against another; None where the problems are not the same."""
+    right, before = ({problem(row): bool(row["correct"]) for row in part} for part in (rows, others))
+    if right.keys() != before.keys():
+        return None
+    return Flips(
+        gained=sum(right[key] and not before[key] for key in right),
+        lost=sum(before[key] and not right[key] for key in right),
+    )
 
 
-def _problem(row: dict[str, Any]) -> tuple[int, str]:
+def problem(row: Mapping[str, Any]) -> tuple[int, str]:
+    """What tells one problem from another."""
     return row["line"], row["question"]
 
 
-def _name(row: dict[str, Any]) -> str:
+def digest(found: Iterable[Rows]) -> str:
+    """SHA-256 of the rows, whatever their order."""
+    lines = sorted(json.dumps(row, sort_keys=True) for rows in found for row in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _name(row: Mapping[str, Any]) -> str:
     """The strategy, and what was asked of it besides."""
     run = row["run"]
     words = [run["strategy"]]
@@ -111,4 +141,15 @@ def _name(row: dict[str, Any]) -> str:
     words += [f"{run['votes']} votes"] if run.get("votes", 1) > 1 else []
     models = row.get("models", {})
     on = (part for part in parts(run["strategy"], run["given_guidance"]) if part.endswith("adapter"))
-    return " ".join(words + [f"[{name}]" for name in dict.fromkeys(models[key] for key in on if key in models)])
+    return " ".join(words + [f"[{name}]" for name in dict.fromkeys(_stem(models[key]) for key in on if key in models)])
+
+
+def _models(row: Mapping[str, Any]) -> str:
+    """The files of the roles that took part."""
+    models, run = row.get("models", {}), row["run"]
+    used = (part for part in parts(run["strategy"], run["given_guidance"]) if part in ("guide", "answerer"))
+    return " + ".join(dict.fromkeys(_stem(models[part]) for part in used if part in models))
+
+
+def _stem(file: str) -> str:
+    return file.removesuffix(".gguf")

@@ -8,8 +8,9 @@ import pytest
 from tiny import tiny_adapter, tiny_model
 
 from sgft_edge import evaluate
-from sgft_edge.report import print_table, summarize
+from sgft_edge.report import Flips, summarize
 from sgft_edge.significance import mcnemar, wilson
+from sgft_edge.table import print_tables
 
 PROBLEMS = [
     {"id": "a", "question": "What is 1 + 1?", "answer": 2, "guidance": "1. Add the numbers.\n2. Say the sum."},
@@ -100,7 +101,8 @@ def test_rows_of_other_problems_are_not_mixed_in(
 def test_summary_counts() -> None:
     usage = {"guide": {"decoded": 10}, "answerer": {"decoded": 5}}
     run = {"strategy": "exact", "plan": "stepwise", "operands": "free", "given_guidance": False}
-    solved = {"run": run, "strategy": "exact", "usage": usage, "wall_seconds": 2.0, "question": "?"}
+    solved = {"run": run, "strategy": "exact", "usage": usage, "wall_seconds": 2.0, "question": "?", "notes": []}
+    solved |= {"guidance": ["Add."], "steps": [], "text": "", "reference": "3", "choices": {}}
     rows = [
         {**solved, "line": 1, "solved_by": "exact", "answer": "3", "correct": True},
         {**solved, "line": 2, "solved_by": "sg", "answer": None, "correct": False},
@@ -114,21 +116,23 @@ def test_summary_counts() -> None:
         2,
         1,
     )
-    assert (found.decoded, found.seconds, found.p) == (15.0, 2.0, None)
+    assert (found.guide_tokens, found.answerer_tokens, found.decoded, found.seconds) == (10.0, 5.0, 15.0, 2.0)
+    assert found.failures == {"fell back": 1, "error": 1}
+    assert found.flips is None
     other = [{**row, "correct": not row["correct"]} for row in rows]
     against = summarize(rows, other)
-    assert (against.gained, against.lost, against.p) == (1, 2, 1.0)
-    assert summarize(rows, other[:2]).p is None  # other problems
+    assert against.flips == Flips(gained=1, lost=2)
+    assert summarize(rows, other[:2]).flips is None  # other problems
 
 
 @pytest.mark.parametrize(
     ("strategy", "given", "shown"),
     [
         ("cot", False, "cot"),
-        ("sg", False, "sg [guide.gguf]"),
-        ("exact", False, "exact first [guide.gguf] [answers.gguf]"),
-        ("exact", True, "exact given [answers.gguf]"),
-        ("program", False, "program [programs.gguf]"),
+        ("sg", False, "sg [guide]"),
+        ("exact", False, "exact first [guide] [answers]"),
+        ("exact", True, "exact given [answers]"),
+        ("program", False, "program [programs]"),
     ],
 )
 def test_a_line_names_the_adapters_that_were_on(
@@ -138,7 +142,7 @@ def test_a_line_names_the_adapters_that_were_on(
     models |= {"answerer_adapter": "answers.gguf", "program_adapter": "programs.gguf"}
     run = {"strategy": strategy, "plan": "first", "operands": "free", "given_guidance": given}
     row = {"run": run, "line": 1, "question": "?", "error": "too long", "correct": False, "wall_seconds": 2.0}
-    print_table([summarize([row | {"models": models}])])
+    print_tables([summarize([row | {"models": models}])])
     assert capsys.readouterr().out.splitlines()[1].split("  ")[0] == shown
 
 

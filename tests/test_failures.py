@@ -16,7 +16,7 @@ def row(*expressions: str, answer: str | None, reference: str = "525", **changed
     return {
         "correct": answer == reference, "question": BIKES, "choices": {}, "strategy": "exact", "solved_by": "exact",
         "guidance": ["Find it.", "Find the rest."], "steps": steps, "text": f"The answer is {answer}.",
-        "answer": answer, "reference": reference,
+        "answer": answer, "reference": reference, "notes": [],
     } | changed  # fmt: skip
 
 
@@ -55,7 +55,8 @@ def said(text: str, answer: str | None = "1", **changed: Any) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_the_smallest_repair_names_the_class(found: dict[str, Any], expected: str | None) -> None:
-    assert failure(found) == expected
+    told = failure(found)
+    assert (told and told.kind) == expected
     assert expected is None or expected in CLASSES
 
 
@@ -93,4 +94,24 @@ def test_equations_of_a_text(text: str, equations: list[tuple[str, str]]) -> Non
     ],
 )
 def test_rounding_is_no_miscalculation(equation: str, true: bool) -> None:
-    assert (failure(said(equation)) == "miscalculated") != true
+    told = failure(said(equation))
+    assert told is not None
+    assert (told.kind == "miscalculated") != true
+
+
+@pytest.mark.parametrize(
+    ("found", "repair"),
+    [
+        (row("5 * 120", "600 - 75", "525 * 5", answer="2625"), "step 2 has it"),
+        (row("5 * 120", "600 - 120", answer="480"), "step 2: 600 - 75"),
+        (row("(5 + 120) * 1", "125 - 75", answer="50"), "step 1: (5 * 120) * 1"),
+        (row("5 * 120", answer="600"), "step 2: 600 - 75"),
+        (said("5 * 120 = 610"), "5 * 120 = 600, not 610"),
+        (row(answer="600", solved_by="sg", notes=["not executed", "freely"]), "not executed; freely"),
+        ({"correct": False, "error": "too long"}, "too long"),
+    ],
+)  # fmt: skip
+def test_the_repair_is_told(found: dict[str, Any], repair: str) -> None:
+    told = failure(found)
+    assert told is not None
+    assert told.repair == repair

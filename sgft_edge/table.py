@@ -1,0 +1,101 @@
+"""An evaluation as tables: on a terminal, and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sgft_edge.failures import CLASSES
+from sgft_edge.report import Line
+
+_WIDE = 200  # columns, where a table goes to a file
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Titles and rows of text; the first `words` columns are words, the others numbers."""
+
+    titles: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    words: int = 1
+
+    @property
+    def aligned(self) -> list[Literal["left", "right"]]:
+        return ["left" if n < self.words else "right" for n in range(len(self.titles))]
+
+
+def results(lines: Sequence[Line]) -> Table:
+    """What each run got right, at which price, against the first."""
+    several = len({line.models for line in lines}) > 1
+    compared = any(line.flips for line in lines)
+    titles = ["strategy", *(["models"] if several else []), "correct", "accuracy", "95 %", "no answer", "fell back"]
+    titles += ["tokens", "seconds", *(["gained", "lost", "p"] if compared else [])]
+    rows = []
+    for line in lines:
+        low, high = line.interval
+        cells = [line.name, *([line.models] if several else []), f"{line.correct}/{line.problems}"]
+        cells += [f"{100 * line.accuracy:.1f} %", f"{100 * low:.0f}-{100 * high:.0f}"]
+        cells += [str(line.unparsed), str(line.fallbacks), f"{line.decoded:.1f}", f"{line.seconds:.2f}"]
+        if compared:
+            flips = line.flips
+            cells += [f"+{flips.gained}", f"-{flips.lost}", f"{flips.p:.2g}"] if flips else [""] * 3
+        rows.append(tuple(cells))
+    return Table(tuple(titles), tuple(rows), 1 + several)
+
+
+def costs(lines: Sequence[Line]) -> Table:
+    """Tokens a problem by stage, and memory."""
+    titles = ("strategy", "read", "from cache", "guide wrote", "answerer wrote", "MB at peak")
+    numbers = ("read", "reused", "guide_tokens", "answerer_tokens")
+    return Table(
+        titles,
+        tuple(
+            (
+                line.name,
+                *(f"{getattr(line, name):.1f}" for name in numbers),
+                "" if line.peak_mb is None else f"{line.peak_mb:.0f}",
+            )
+            for line in lines
+        ),
+    )
+
+
+def failures(lines: Sequence[Line]) -> Table:
+    """The wrong answers by class; classes that nobody has are left out."""
+    kinds = tuple(kind for kind in CLASSES if any(line.failures.get(kind) for line in lines))
+    return Table(
+        ("strategy", *kinds), tuple((line.name, *(str(line.failures.get(kind, 0)) for kind in kinds)) for line in lines)
+    )
+
+
+def print_tables(lines: Sequence[Line]) -> None:
+    """What was right and what went wrong, on stdout."""
+    from rich import table as rich
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDE
+    shown = [results(lines), *([failures(lines)] if any(line.failures for line in lines) else [])]
+    for n, table in enumerate(shown):
+        drawn = rich.Table(box=None, pad_edge=False)
+        for title, side in zip(table.titles, table.aligned, strict=True):
+            drawn.add_column(title.upper(), justify=side, overflow="fold")
+        for row in table.rows:
+            drawn.add_row(*map(Text, row))
+        console.print(*(["\nwrong answers:"] if n else []), drawn, sep="\n")
+
+
+def markdown(lines: Sequence[Line], digest: str) -> str:
+    """The three tables, and which rows they are of."""
+    sections = (("", results(lines)), ("Wrong answers", failures(lines)), ("Tokens a problem", costs(lines)))
+    parts = [f"{title}\n\n{_markdown(table)}".strip() for title, table in sections if len(table.titles) > 1]
+    return "\n\n".join([*parts, f"SHA-256 of the rows: {digest}"]) + "\n"
+
+
+def _markdown(table: Table) -> str:
+    rules = ["---" if side == "left" else "---:" for side in table.aligned]
+    rows = (table.titles, rules, *table.rows)
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)
