@@ -134,8 +134,11 @@ def _name(row: Mapping[str, Any]) -> str:
     """The strategy, and what was asked of it besides."""
     run = row["run"]
     words = [run["strategy"]]
+    if "along" in run:
+        words += ["along"]
+    elif run["strategy"] == "exact" and not run["given_guidance"]:
+        words += [run["plan"]]
     if run["strategy"] == "exact":
-        words += [] if run["given_guidance"] else [run["plan"]]
         words += ["grounded"] if run["operands"] == "grounded" else []
     words += ["given"] if run["given_guidance"] else []
     words += [f"{run['votes']} votes"] if run.get("votes", 1) > 1 else []

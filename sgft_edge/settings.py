@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from sgft_edge.errors import InputError
 
 DEFAULT_MODEL = "smollm2"
-STRATEGIES = ("auto", "direct", "cot", "plan", "program", "sg", "exact")
+STRATEGIES = ("auto", "direct", "cot", "plan", "program", "sg", "exact", "guidance")
 PLANS = ("auto", "first", "stepwise")
 OPERANDS = ("free", "grounded")
 

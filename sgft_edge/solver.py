@@ -31,6 +31,7 @@ _STRATEGIES: Mapping[str, Callable[[Task], Writing]] = {
     "program": strategies.program,
     "sg": strategies.sg,
     "exact": exact,
+    "guidance": strategies.guidance,
 }
 
 Work = Generator[Request, Completion, Solution]
@@ -187,7 +188,8 @@ class Solver:
             answerer = Turn(cast.answerer, seats[cast.answerer.engine][-1])
             return self._work(Task(asked, guide, answerer, vote, show), strategy, why, clock[0])
 
-        votes = votes_of(settings if asked.has_short_answer else replace(settings, votes=1))
+        votable = asked.has_short_answer and strategy != "guidance"
+        votes = votes_of(settings if votable else replace(settings, votes=1))
         shown = [emit, *[lambda event: None] * (len(votes) - 1)]
         return Ballot(
             self._loop,

@@ -6,6 +6,7 @@ plan      a plan and its execution in one free answer (https://arxiv.org/abs/230
 program   a straight-line program, computed exactly
 sg        a guidance, then a free answer that follows it (https://arxiv.org/abs/2412.09906)
 exact     a guidance, then one expression a step, computed exactly: see `exact.py`
+guidance  the guidance alone, for another model to follow
 """
 
 from __future__ import annotations
@@ -32,15 +33,16 @@ Writing = Generator[Request, Completion, "Draft"]
 GUIDANCE_TOKENS = 256
 PROGRAM_TOKENS = 400
 KEY_TOKENS = 4 * MAX_KEY + 1  # a character has at most four bytes, a token at least one
-_GUIDES = ("guide", "adapter")
+GUIDE_PARTS = ("guide", "adapter")
 _PARTS = {
     "direct": ("answerer",),
     "cot": ("answerer",),
     "plan": ("answerer",),
     "program": ("answerer", "program_adapter"),
-    "sg": (*_GUIDES, "answerer"),
-    "exact": (*_GUIDES, "answerer", "answerer_adapter"),
-    "auto": (*_GUIDES, "answerer", "answerer_adapter", "program_adapter"),
+    "sg": (*GUIDE_PARTS, "answerer"),
+    "exact": (*GUIDE_PARTS, "answerer", "answerer_adapter"),
+    "guidance": GUIDE_PARTS,
+    "auto": (*GUIDE_PARTS, "answerer", "answerer_adapter", "program_adapter"),
 }
 LETTER_TOKENS = len(f"\n{prompts.ANSWER} (") + KEY_TOKENS
 
@@ -78,7 +80,7 @@ class Draft:
 
 def parts(strategy: str, given_guidance: bool) -> tuple[str, ...]:
     """Which models and adapters a strategy uses, as a solution's `models` name them."""
-    return tuple(part for part in _PARTS[strategy] if not (given_guidance and part in _GUIDES))
+    return tuple(part for part in _PARTS[strategy] if not (given_guidance and part in GUIDE_PARTS))
 
 
 def stepwise(question: Question, settings: Settings) -> bool:
@@ -101,12 +103,18 @@ def plan(task: Task) -> Writing:
     return (yield from _answer(task, "plan", prompts.plan_and_solve(task.question)))
 
 
-def sg(task: Task, guidance: str | None = None) -> Writing:
+def sg(task: Task, written: str | None = None) -> Writing:
     """A guidance, then a free answer that follows it."""
-    if guidance is None:
-        guidance = yield from write_guidance(task, task.settings.sampling)
-    draft = yield from _answer(task, "sg", prompts.follow(task.question, guidance))
-    return replace(draft, guidance=guidance)
+    if written is None:
+        written = yield from write_guidance(task, task.settings.sampling)
+    draft = yield from _answer(task, "sg", prompts.follow(task.question, written))
+    return replace(draft, guidance=written)
+
+
+def guidance(task: Task) -> Writing:
+    """The guidance alone."""
+    written = yield from write_guidance(task, task.settings.sampling)
+    return Draft("guidance", written, None, guidance=written)
 
 
 def program(task: Task) -> Writing:

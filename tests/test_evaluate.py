@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny import tiny_adapter, tiny_model
 
-from sgft_edge import evaluate
+from sgft_edge import evaluate, solve
 from sgft_edge.report import Flips, summarize
 from sgft_edge.significance import mcnemar, wilson
 from sgft_edge.table import print_tables
@@ -207,3 +207,66 @@ def test_a_run_is_what_its_strategy_uses(model: str, problems: Path, tmp_path: P
     counts = Counter(json.dumps(row["run"], sort_keys=True) for row in rows(output))
     assert sorted((json.loads(run)["strategy"], n) for run, n in counts.items()) == [("cot", 3), ("sg", 3), ("sg", 3)]
     assert all(row["peak_mb"] > 10 for row in rows(output))
+
+
+def made(model: str, problems: Path, out: Path, *options: str) -> Path:
+    """The guidances of a model, as the batch of `solve` writes them."""
+    arguments = ["--strategy", "guidance", "--guide", model, "--input", str(problems), "--output", str(out), *options]
+    assert solve.main(arguments) == 0
+    return out
+
+
+def test_every_answerer_follows_every_guide(
+    model: str, problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = tiny_adapter(tmp_path / "tuned.gguf", Path(model))
+    other = str(tiny_model(tmp_path / "other.gguf", seed=5))
+    plain = made(model, problems, tmp_path / "plain.jsonl")
+    tuned = made(model, problems, tmp_path / "tuned.jsonl", "--adapter", str(adapter))
+    output = tmp_path / "rows.jsonl"
+    options = ["--guidance", str(plain), "--guidance", str(tuned), "--answerer", f"{model},{other}"]
+    options += ["--strategy", "cot,exact", "--max-tokens", "6", "--output", str(output)]
+    capsys.readouterr()
+    assert evaluate.main([str(problems), *options]) == 0
+    table = capsys.readouterr().out.splitlines()
+    shown = [line.split("  ")[0] for line in table[1:7]]
+    assert shown == ["cot", "exact along", "exact along [tuned]"] * 2
+    got = rows(output)
+    assert len(got) == 18
+    guides = {path: {row["question"]: row for row in rows(path)} for path in (plain, tuned)}
+    for row in got:
+        if row["strategy"] == "exact":
+            made_by = guides[tuned if "adapter" in row["models"] else plain][row["question"]]
+            assert row["usage"]["guide"] == made_by["usage"]["guide"]
+            assert row["guidance"] == made_by["guidance"]
+            assert row["models"]["guide"] == Path(model).name
+            assert row["digests"]["guide"] == made_by["digests"]["guide"]
+    assert {row["models"]["answerer"] for row in got} == {Path(model).name, "other.gguf"}
+    before = output.read_bytes()
+    assert evaluate.main([str(problems), *options]) == 0
+    assert output.read_bytes() == before
+    assert capsys.readouterr().out.splitlines() == table
+
+
+def test_guidances_that_cannot_be_followed(
+    model: str, problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = made(model, problems, tmp_path / "made.jsonl")
+    text = whole.read_text().splitlines(keepends=True)
+    other = json.loads(text[0]) | {"strategy": "cot"}
+    seeded = json.loads(text[0]) | {"seed": 7}
+    files = {
+        "fewer": ("".join(text[1:]), "expected a guidance for each problem"),
+        "none": ("", "expected guidances, found none"),
+        "others": (json.dumps(other) + "\n", "expected a row of strategy guidance, found 'cot'"),
+        "mixed": (json.dumps(seeded) + "\n" + "".join(text[1:]), "expected guidances of one guide, found several"),
+        "problems": (json.dumps(PROBLEMS[0]) + "\n", "expected a solution as sgft-edge solve writes it"),
+    }
+    options = ["--strategy", "exact", "--guide", model, "--output", str(tmp_path / "rows.jsonl")]
+    for name, (content, complaint) in files.items():
+        (tmp_path / name).write_text(content)
+        capsys.readouterr()
+        assert evaluate.main([str(problems), *options, "--guidance", str(tmp_path / name)]) == 2, name
+        assert complaint in capsys.readouterr().err
+    assert evaluate.main([str(problems), *options, "--guidance", str(whole), "--given-guidance"]) == 2
+    assert evaluate.main([str(problems), *options, "--strategy", "guidance"]) == 2

@@ -1,0 +1,103 @@
+"""One strategy on all problems: rows that are kept as they come, and found again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from sgft_edge import answers
+from sgft_edge.errors import InputError, SgftError
+from sgft_edge.guidances import Made
+from sgft_edge.journal import Journal
+from sgft_edge.machine import peak_bytes
+from sgft_edge.problems import Problem
+from sgft_edge.progress import progress
+from sgft_edge.question import Question
+from sgft_edge.settings import Settings
+from sgft_edge.solution import Solution
+from sgft_edge.strategies import GUIDE_PARTS, parts
+
+if TYPE_CHECKING:
+    from sgft_edge.solver import Solver
+
+
+def run_trial(
+    solver: Solver,
+    settings: Settings,
+    problems: Sequence[Problem],
+    journal: Journal,
+    made: Mapping[str, Made] | None = None,
+) -> list[dict[str, Any]]:
+    """Solve the problems that the journal has no row of, and return the rows of all.
+
+    With `made` the guide's work was done before: its guidance of a question is followed, and its tokens count.
+
+    A row is a solution, or an `error`, with its `line`, the `reference`, whether it is `correct`, the `run` that it
+    belongs to, `wall_seconds`, this problem's share of the time of the run, and `peak_mb`, the process's peak memory
+    by then in MB of 10**6 bytes.
+    """
+    key = _key(solver, settings, problems, made)
+    rows = {row["line"]: row for row in journal.rows if row.get("run") == key}
+    for problem in problems:
+        if (row := rows.get(problem.number)) and row["question"] != problem.asked.text:
+            raise InputError(f"{journal.path} has rows of other problems: name another --output, or pass --restart")
+    todo = [problem for problem in problems if problem.number not in rows]
+    if todo:
+        began = time.perf_counter()
+        with progress(settings.strategy, len(todo)) as advance:
+            for index, outcome in solver.solve_each((_question(problem, made) for problem in todo), settings):
+                now = time.perf_counter()
+                row = _row(todo[index], outcome, made) | {
+                    "run": key,
+                    "wall_seconds": round(now - began, 4),
+                    "peak_mb": round(peak_bytes() / 1e6, 1),
+                }
+                began = now
+                journal.write(row)
+                rows[todo[index].number] = row
+                advance()
+    return [rows[problem.number] for problem in problems]
+
+
+def _question(problem: Problem, made: Mapping[str, Made] | None) -> Question:
+    question = problem.asked
+    if made is None:
+        return question
+    if question.text not in made:
+        raise InputError(f"line {problem.number}: expected a guidance for each problem, found none: make those missing")
+    return replace(question, guidance=made[question.text].text)
+
+
+def _key(
+    solver: Solver, settings: Settings, problems: Sequence[Problem], made: Mapping[str, Made] | None
+) -> dict[str, Any]:
+    """What must be equal for rows to belong to one run: the settings and the files that the strategy uses."""
+    given = problems[0].asked.guidance is not None  # all have one or none has
+    used = {"prompts", *parts(settings.strategy, given or made is not None)}
+    key = {**asdict(settings), "plan": solver.cast.plan if settings.plan == "auto" else settings.plan}
+    if settings.strategy not in ("exact", "auto"):
+        del key["plan"], key["operands"]
+    digests = {name: digest for name, digest in solver.cast.digests.items() if name in used}
+    along = {"along": next(iter(made.values())).source} if made else {}
+    return {**key, "given_guidance": given, "digests": digests, **along}
+
+
+def _row(problem: Problem, outcome: Solution | SgftError, made: Mapping[str, Made] | None) -> dict[str, Any]:
+    assert problem.answer is not None
+    question = problem.asked
+    row = {"line": problem.number, "reference": problem.answer}
+    if isinstance(outcome, SgftError):
+        asked = {"id": problem.id, "question": question.text, "choices": dict(question.choices)}
+        return row | asked | {"error": str(outcome), "correct": False}
+    answer = outcome.answer if outcome.answer is not None else answers.extract(outcome.text, question.choices)
+    correct = answers.is_correct(answer, problem.answer, question.choices)
+    solved = outcome.to_dict() | {"answer": answer, "correct": correct}
+    if made is not None:
+        guide = made[question.text]
+        solved["usage"]["guide"] = dict(guide.usage)
+        for name, of_guide in (("models", guide.models), ("digests", guide.digests)):
+            own = {part: value for part, value in solved[name].items() if part not in GUIDE_PARTS}
+            solved[name] = {**of_guide, **own}
+    return row | solved
