@@ -29,6 +29,7 @@ class Cast:
     device: str
     offloaded_layers: int
     auto: str | None
+    auto_choices: str | None
     warnings: tuple[str, ...]
 
     @property
@@ -90,6 +91,7 @@ def open_cast(
             digests={**{role: file_digest(path) for role, path in files.items()}, "prompts": prompts.digest()},
             device=where.name,
             offloaded_layers=offloaded,
+            auto_choices=entry.auto_choices if (entry := entry_for(answerer)) else None,
             auto=_strategy(chosen, answerer, named=not {adapter, answerer_adapter} <= {"auto", "none"}),
             warnings=(*_warnings(roles.values(), chosen), *_unused(chosen.guide, plan)),
         )

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from sgft_edge.calibration import calibrate, calibrated_entry
 from sgft_edge.errors import InputError
 from sgft_edge.files import write_atomically
 from sgft_edge.guidances import Made, read_guidances
@@ -52,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     help="Follow those that `solve --strategy guidance --input FILE` wrote; no guide is loaded.",
 )
 @click.option("--output", type=click.Path(path_type=Path), help="Rows; resumes.  [default: FILE.rows.jsonl]")
+@click.option("--calibrate", "calibrates", is_flag=True, help="Let --strategy auto take what was best for this model.")
 @click.option("--restart", is_flag=True, help="Overwrite the output instead of resuming.")
 @click.option(
     "--report",
@@ -72,6 +74,7 @@ def command(
     given_guidance: bool,
     guided: tuple[Path, ...],
     reports: tuple[Path, ...],
+    calibrates: bool,
     **given: Any,
 ) -> None:
     """Measure strategies on FILE: JSONL rows with "question", "answer" and perhaps "choices".
@@ -94,6 +97,10 @@ def command(
         return
     if file is None:
         raise click.UsageError("expected a FILE of problems, or --from ROWS")
+    adapters = {given["adapter"], given["answerer_adapter"]}
+    if calibrates and (guided or given_guidance or adapters != {"auto"} or "," in (given["answerer"] or "")):
+        raise click.UsageError("--calibrate: expected one answerer, its own adapters and the guide's own guidance")
+    entry = calibrated_entry(given["answerer"] or given["guide"]) if calibrates else None
     if guided and given_guidance:
         raise click.UsageError("expected --guidance or --given-guidance, found both")
     strategies = list(dict.fromkeys(names.split(",")))
@@ -116,6 +123,8 @@ def command(
                         measured.append(run_trial(solver, settings[name], problems, journal, guidances))
     _show(measured, reports, Path(file).stem)
     click.echo(f"rows: {output}", err=True)
+    for said in calibrate(entry, measured) if entry else ():
+        click.echo(said, err=True)
 
 
 def _show(found: Sequence[Rows], reports: tuple[Path, ...], name: str) -> None:

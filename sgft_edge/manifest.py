@@ -15,6 +15,7 @@ from typing import Any
 
 from sgft_edge.errors import ModelError
 from sgft_edge.files import config_folder, write_atomically
+from sgft_edge.settings import ANSWERING
 
 __all__ = ["Entry", "Manifest", "package_models", "put", "read_entries", "remove", "toml_text"]
 
@@ -49,6 +50,7 @@ class Entry:
     memory_mb: int | None = None
     sources: tuple[str, ...] = ()
     auto: str | None = None
+    auto_choices: str | None = None
     description: str = ""
     base: str | None = None
     architecture: str | None = None
@@ -64,8 +66,9 @@ class Entry:
             self._reject("role", '"model" or "adapter"', self.role)
         if self.role == "adapter" and not self.base:
             self._reject("base", "the name of the base model that the adapter belongs to", self.base)
-        if self.auto not in (None, "exact", "program"):
-            self._reject("auto", '"exact" or "program"', self.auto)
+        for field in ("auto", "auto_choices"):
+            if getattr(self, field) not in (None, *ANSWERING):
+                self._reject(field, f"one of {', '.join(ANSWERING)}", getattr(self, field))
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             self._reject("sha256", "64 lower-case hexadecimal digits", self.sha256)
         for field in ("bytes", "context", "memory_mb"):

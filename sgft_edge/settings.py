@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from sgft_edge.errors import InputError
 
 DEFAULT_MODEL = "smollm2"
-STRATEGIES = ("auto", "direct", "cot", "plan", "program", "sg", "exact", "guidance")
+ANSWERING = ("direct", "cot", "plan", "program", "sg", "exact")
+STRATEGIES = ("auto", *ANSWERING, "guidance")
 PLANS = ("auto", "first", "stepwise")
 OPERANDS = ("free", "grounded")
 

@@ -201,7 +201,8 @@ class Solver:
         if wanted != "auto":
             return wanted, "asked for"
         if question.choices:
-            return "sg", "the question has choices"
+            measured = self.cast.auto_choices
+            return measured or "sg", "the question has choices" + (", and this measured best" if measured else "")
         if not question.is_numeric:
             return "sg", "the question has no numbers"
         if question.guidance is not None:
