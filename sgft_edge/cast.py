@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 from sgft_edge import prompts
 from sgft_edge.adapters import PROMPTS_KEY, AdapterFile, Chosen, Name, choose_adapters
+from sgft_edge.backend import Backend, Role
 from sgft_edge.device import choose, physical_cores
+from sgft_edge.endpoint import Endpoint, RemoteRole, is_endpoint
 from sgft_edge.engine import Engine
 from sgft_edge.errors import EngineError, InputError
-from sgft_edge.role import Role, template_of
+from sgft_edge.manifest import Entry
+from sgft_edge.role import Role as LocalRole
+from sgft_edge.role import template_of
 from sgft_edge.store import entry_for, file_digest, resolve
 
 
@@ -18,6 +22,7 @@ from sgft_edge.store import entry_for, file_digest, resolve
 class Cast:
     """The two roles with their engines, and what a report says about them: names and SHA-256 by role.
 
+    An endpoint stands with its name in place of a digest.
     `plan` is how the guide plans for strategy `exact` where nothing else is asked for.
     """
 
@@ -33,10 +38,10 @@ class Cast:
     warnings: tuple[str, ...]
 
     @property
-    def engines(self) -> list[Engine]:
+    def engines(self) -> list[Backend]:
         return list(dict.fromkeys((self.guide.engine, self.answerer.engine)))
 
-    def sequences(self, stepwise: bool) -> dict[Engine, int]:
+    def sequences(self, stepwise: bool) -> dict[Backend, int]:
         """Sequences that one question needs on each engine.
 
         Roles of one engine take turns on one sequence, unless both follow every step with weights of their own.
@@ -66,44 +71,59 @@ def open_cast(
     for name, value in (("context", context), ("parallel", parallel), ("threads", threads or 1)):
         if value < 1:
             raise InputError(f"{name}: expected at least 1, found {value}")
-    answerer = guide if answerer is None else answerer
-    files = {"guide": resolve(guide), "answerer": resolve(answerer)}
-    one_file = files["guide"].samefile(files["answerer"])
-    chosen = choose_adapters(guide, adapter, answerer, answerer_adapter, one_model=one_file)
-    files |= {name: found.path for name, found in chosen.by_name.items()}
+    names = {"guide": guide, "answerer": guide if answerer is None else answerer}
+    files = {role: resolve(name) for role, name in names.items() if not is_endpoint(name)}
+    one = files["guide"].samefile(files["answerer"]) if len(files) == 2 else names["guide"] == names["answerer"]
+    for role, wanted in (("guide", adapter), ("answerer", answerer_adapter)):
+        if role not in files and wanted not in ("auto", "none"):
+            raise InputError(f"expected no adapter for {names[role]}, an endpoint has its own, found {wanted}")
+    chosen = choose_adapters(guide, adapter, names["answerer"], answerer_adapter, one_model=one)
+    models = {role: files[role].name if role in files else str(name) for role, name in names.items()}
+    digests = {role: file_digest(files[role]) if role in files else str(name) for role, name in names.items()}
+    for part, found in chosen.by_name.items():
+        models[part], digests[part] = found.path.name, file_digest(found.path)
     if plan == "auto":
         plan = chosen.guide.plan if chosen.guide else "first"
     where = choose(device, require_gpu)
-    slots = parallel * (2 if one_file and plan == "stepwise" and _apart(chosen) else 1)
-    opened: list[Engine] = []
+    slots = parallel * (2 if one and plan == "stepwise" and (not files or _apart(chosen)) else 1)
+    opened: list[Backend] = []
     try:
-        for path in [files["guide"]] if one_file else [files["guide"], files["answerer"]]:
-            opened.append(Engine(path, slots=slots, window=context, threads=threads or physical_cores(), device=where))
-        offloaded = sum(engine.model.offloaded_layers for engine in opened)
+        for role in ("guide",) if one else ("guide", "answerer"):
+            if role not in files:
+                opened.append(Endpoint(str(names[role]), slots))
+                continue
+            opened.append(
+                Engine(files[role], slots=slots, window=context, threads=threads or physical_cores(), device=where)
+            )
+        offloaded = sum(engine.model.offloaded_layers for engine in opened if isinstance(engine, Engine))
         if require_gpu and not offloaded:
             raise EngineError(f"--require-gpu: no layer was offloaded to {where.name}: use --device cpu or a GPU build")
         roles = {"guide": _role("guide", opened[0], chosen), "answerer": _role("answerer", opened[-1], chosen)}
+        entry = entry_for(names["answerer"])
         return Cast(
             guide=roles["guide"],
             answerer=roles["answerer"],
             plan=plan,
-            models={role: path.name for role, path in files.items()},
-            digests={**{role: file_digest(path) for role, path in files.items()}, "prompts": prompts.digest()},
-            device=where.name,
+            models=models,
+            digests={**digests, "prompts": prompts.digest()},
+            device=where.name if files else "endpoint",
             offloaded_layers=offloaded,
-            auto_choices=entry.auto_choices if (entry := entry_for(answerer)) else None,
-            auto=_strategy(chosen, answerer, named=not {adapter, answerer_adapter} <= {"auto", "none"}),
+            auto=_strategy(chosen, entry, named=not {adapter, answerer_adapter} <= {"auto", "none"}),
+            auto_choices=entry.auto_choices if entry else None,
             warnings=(*_warnings(roles.values(), chosen), *_unused(chosen.guide, plan)),
         )
     except BaseException:
-        for engine in opened:
-            engine.close()
+        for backend in opened:
+            backend.close()
         raise
 
 
-def _role(name: str, engine: Engine, chosen: Chosen) -> Role:
+def _role(name: str, engine: Backend, chosen: Chosen) -> Role:
+    if isinstance(engine, Endpoint):
+        return RemoteRole(name, engine)
+    assert isinstance(engine, Engine)
     adapters = {task: engine.adapter(file.path) for task, file in chosen.by_task(name).items()}
-    return Role(name, engine, template_of(engine.model), adapters)
+    return LocalRole(name, engine, template_of(engine.model), adapters)
 
 
 def _apart(chosen: Chosen) -> bool:
@@ -112,16 +132,16 @@ def _apart(chosen: Chosen) -> bool:
     return len({file and file.path.resolve() for file in used}) > 1
 
 
-def _strategy(chosen: Chosen, answerer: Name, named: bool) -> str | None:
+def _strategy(chosen: Chosen, entry: Entry | None, named: bool) -> str | None:
     """What adapters that somebody named were trained for; else what was measured, or what those at hand are for."""
-    entry = entry_for(answerer)
     measured = entry.auto if entry else None
     return chosen.strategy or measured if named else measured or chosen.strategy
 
 
 def _warnings(roles: Iterable[Role], chosen: Chosen) -> tuple[str, ...]:
     files = {found.path: found for found in chosen.by_name.values()}
-    loaded = {adapter.path: adapter for role in roles for adapter in role.adapters.values()}
+    local = (role for role in roles if isinstance(role, LocalRole))
+    loaded = {adapter.path: adapter for role in local for adapter in role.adapters.values()}
     warnings = []
     for path, adapter in loaded.items():
         trained_with, expected = adapter.metadata(PROMPTS_KEY), files[path].prompts_digest

@@ -16,12 +16,12 @@ from fractions import Fraction
 
 from sgft_edge import prompts
 from sgft_edge.arithmetic import evaluate, format_value
-from sgft_edge.engine import Completion, Request
+from sgft_edge.backend import Request, Turn
+from sgft_edge.engine import Completion
 from sgft_edge.errors import EvaluationError, GuidanceError
 from sgft_edge.gbnf import expression_grammar, gbnf_literal
 from sgft_edge.guidance import MAX_STEPS, STEP_GRAMMAR, Guidance, parse
 from sgft_edge.numerals import numbers_in
-from sgft_edge.role import Turn
 from sgft_edge.settings import Sampling
 from sgft_edge.solution import Event, Step
 from sgft_edge.strategies import Task, Writing, again, conclude, sg, stepwise, write_guidance

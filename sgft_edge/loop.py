@@ -15,11 +15,12 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from sgft_edge.engine import Completion, Engine, Request, Sequence
+from sgft_edge.backend import Backend, Request
+from sgft_edge.engine import Completion
 from sgft_edge.errors import EngineError, SgftError
 
 Steps = Generator[Request, Completion, Any]
-Seats = dict[Engine, list[Sequence]]
+Seats = dict[Backend, list[Any]]
 
 
 @dataclass(eq=False)
@@ -27,7 +28,7 @@ class Job:
     """One task on its way: `start` makes the generator once the sequences it needs are free."""
 
     start: Callable[[Seats], Steps]
-    needs: Mapping[Engine, int]
+    needs: Mapping[Backend, int]
     future: Future[Any] = field(default_factory=Future)
     seats: Seats = field(default_factory=dict)
     steps: Steps | None = None
@@ -38,7 +39,7 @@ class Job:
 class Loop:
     """Runs jobs over engines in one thread of its own; `submit` and `cancel` may be called from any thread."""
 
-    def __init__(self, engines: list[Engine]) -> None:
+    def __init__(self, engines: list[Backend]) -> None:
         self._engines = engines
         self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._waiting: deque[Job] = deque()
@@ -49,7 +50,7 @@ class Loop:
         self._thread = threading.Thread(target=self._run, name="sgft-edge-engine", daemon=True)
         self._thread.start()
 
-    def submit(self, start: Callable[[Seats], Steps], needs: Mapping[Engine, int]) -> Job:
+    def submit(self, start: Callable[[Seats], Steps], needs: Mapping[Backend, int]) -> Job:
         for engine, sequences in needs.items():
             if sequences > engine.slots:
                 raise EngineError(f"a task needs {sequences} sequences, the engine has {engine.slots}")
@@ -137,7 +138,7 @@ class Loop:
                 continue
             self._resume(job, None)
 
-    def _step(self, engine: Engine) -> None:
+    def _step(self, engine: Backend) -> None:
         try:
             ended = engine.step()
         except SgftError as e:

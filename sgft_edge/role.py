@@ -51,8 +51,16 @@ class Role:
         """What is on while a prompt of this task is read and answered."""
         return self.adapters.get(task)
 
-    def shares_weights_with(self, other: Role, task: str) -> bool:
-        return self.engine is other.engine and self.adapter_for(task) is other.adapter_for(task)
+    def shares_weights_with(self, other: object, task: str) -> bool:
+        if not isinstance(other, Role) or self.engine is not other.engine:
+            return False
+        return self.adapter_for(task) is other.adapter_for(task)
+
+    def turn(self, seat: Sequence) -> Turn:
+        return Turn(self, seat)
+
+    def require_grammar(self) -> None:
+        """An engine holds any text to a grammar."""
 
     def tokens(self, prompt: Prompt) -> tuple[list[int], int]:
         """The prompt's token ids, and how many of them come before the question."""
@@ -67,9 +75,9 @@ class Turn:
         self.usage = Usage()
         self._sequence = sequence
 
-    def shares_text_with(self, other: Turn) -> bool:
+    def shares_text_with(self, other: object) -> bool:
         """Whether what one writes stands before the other as well."""
-        return self._sequence is other._sequence
+        return isinstance(other, Turn) and self._sequence is other._sequence
 
     def read(self, prompt: Prompt, reserve: int) -> None:
         """Take up a prompt, with room for `reserve` tokens after it. Raises `ContextOverflow`."""

@@ -11,14 +11,14 @@ from typing import Self
 
 from sgft_edge import strategies
 from sgft_edge.adapters import Name
+from sgft_edge.backend import Request
 from sgft_edge.cast import Cast, open_cast
-from sgft_edge.engine import Completion, Request
+from sgft_edge.engine import Completion
 from sgft_edge.errors import GuidanceError, InputError, SgftError
 from sgft_edge.exact import exact
 from sgft_edge.guidance import parse
 from sgft_edge.loop import Loop, Seats
 from sgft_edge.question import Question
-from sgft_edge.role import Turn
 from sgft_edge.settings import DEFAULT_MODEL, Settings
 from sgft_edge.solution import Event, Solution
 from sgft_edge.strategies import Task, Writing
@@ -68,10 +68,10 @@ class Solver:
     ) -> Self:
         """Load models. Nothing is fetched: a missing one raises `ModelMissing` with the command that does.
 
-        `guide` and `answerer` are names (`sgft-edge models list`) or GGUF files; without an answerer one model does
-        both. `adapter` is the guide's LoRA: a name, a file, "none", or "auto" for the one that comes with the
-        package; `answerer_adapter` the answerer's, where "auto" is the guide's for what that was trained to answer,
-        and what comes with the package for the rest.
+        `guide` and `answerer` are names (`sgft-edge models list`), GGUF files, or endpoints (`openai:URL#MODEL`);
+        without an answerer one model does both. `adapter` is the guide's LoRA: a name, a file, "none", or "auto" for
+        the one that comes with the package; `answerer_adapter` the answerer's, where "auto" is the guide's for what
+        that was trained to answer, and what comes with the package for the rest.
         `context` is the room of one question in tokens, `parallel` how many are worked on at once, `threads`
         defaults to the physical cores. Raises `InputError`, `ModelError` or `EngineError`.
         """
@@ -175,7 +175,11 @@ class Solver:
         if settings.plan == "auto":
             settings = replace(settings, plan=self.cast.plan)
         strategy, why = self._choose(asked, settings.strategy)
-        needs = self.cast.sequences(strategy == "exact" and strategies.stepwise(asked, settings))
+        stepwise = strategy == "exact" and strategies.stepwise(asked, settings)
+        if strategy == "exact":
+            for role in (self.cast.answerer, *([self.cast.guide] if stepwise else [])):
+                role.require_grammar()
+        needs = self.cast.sequences(stepwise)
         if any(engine.slots < n for engine, n in needs.items()):
             raise InputError("plan stepwise needs two sequences a question: open the solver with this plan")
 
@@ -184,8 +188,8 @@ class Solver:
         def start(vote: Settings, show: Callable[[Event], None], seats: Seats) -> Work:
             cast = self.cast
             clock.append(time.perf_counter())
-            guide = Turn(cast.guide, seats[cast.guide.engine][0])
-            answerer = Turn(cast.answerer, seats[cast.answerer.engine][-1])
+            guide = cast.guide.turn(seats[cast.guide.engine][0])
+            answerer = cast.answerer.turn(seats[cast.answerer.engine][-1])
             return self._work(Task(asked, guide, answerer, vote, show), strategy, why, clock[0])
 
         votable = asked.has_short_answer and strategy != "guidance"

@@ -17,14 +17,14 @@ from fractions import Fraction
 
 from sgft_edge import answers, prompts
 from sgft_edge.arithmetic import format_value
-from sgft_edge.engine import Completion, Request
+from sgft_edge.backend import Request, Turn
+from sgft_edge.engine import Completion
 from sgft_edge.errors import EvaluationError
 from sgft_edge.gbnf import gbnf_literal
 from sgft_edge.guidance import GRAMMAR
 from sgft_edge.program import run
 from sgft_edge.prompts import Prompt
 from sgft_edge.question import MAX_KEY, Question
-from sgft_edge.role import Turn
 from sgft_edge.settings import SAMPLED, Sampling, Settings
 from sgft_edge.solution import Event, Step
 
@@ -176,12 +176,12 @@ def _answer(task: Task, solved_by: str, prompt: Prompt, stop: tuple[str, ...] = 
     return Draft(solved_by, text, answer, truncated=written.finish == "length")
 
 
-def _letter(task: Task) -> Generator[Request, Completion, str]:
+def _letter(task: Task) -> Generator[Request, Completion, str | None]:
     """The letter of a choice, decoded under a grammar after what was written so far."""
     letters = " | ".join(gbnf_literal(f"{letter})") for letter in task.question.choices)
     task.answerer.force(f"\n{prompts.ANSWER} (")
     written = yield task.answerer.write(KEY_TOKENS, (")",), f"root ::= {letters}")
-    return written.text
+    return written.text if written.text in task.question.choices else None  # an endpoint may take no grammar
 
 
 def again(sampling: Sampling) -> Sampling:

@@ -1,0 +1,86 @@
+"""What strategies and the loop ask of those who write text: the engine of a GGUF file, or an endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from sgft_edge.engine import Completion, Usage
+from sgft_edge.prompts import Prompt
+from sgft_edge.settings import Sampling
+
+
+class Request(Protocol):
+    """A completion under way."""
+
+    result: Completion | None
+    error: Exception | None
+
+    @property
+    def engine(self) -> Backend: ...
+
+
+class Seat(Protocol):
+    """A place for one question at a backend."""
+
+    def close(self) -> None:
+        """Give the place back; a completion under way is dropped."""
+
+
+class Backend(Protocol):
+    """Works on as many completions at once as it has `slots`, in steps; `free` of them may be acquired now."""
+
+    slots: int
+
+    @property
+    def free(self) -> int: ...
+
+    @property
+    def busy(self) -> bool: ...
+
+    def acquire(self) -> Any: ...
+
+    def submit(self, request: Any) -> None: ...
+
+    def step(self) -> Sequence[Request]:
+        """Go on a little; returns the requests that ended."""
+
+    def close(self) -> None: ...
+
+
+class Turn(Protocol):
+    """A role's work on one question: it reads a prompt, and what stands after that is forced or written."""
+
+    usage: Usage
+
+    def shares_text_with(self, other: object) -> bool: ...
+
+    def read(self, prompt: Prompt, reserve: int) -> None: ...
+
+    def force(self, text: str) -> None: ...
+
+    def write(
+        self,
+        max_tokens: int,
+        stop: tuple[str, ...] = (),
+        grammar: str | None = None,
+        sampling: Sampling | None = None,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Request: ...
+
+
+class Role(Protocol):
+    """Who writes."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def engine(self) -> Backend: ...
+
+    def turn(self, seat: Any) -> Turn: ...
+
+    def shares_weights_with(self, other: object, task: str) -> bool: ...
+
+    def require_grammar(self) -> None:
+        """Raise `InputError` where no grammar can hold what it writes."""
