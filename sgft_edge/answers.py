@@ -42,27 +42,32 @@ _OPENING = r"[\s\"'“‘(\[]*"
 _ARTICLE = re.compile(r"[Aa]\s+(?!(?:and|as|based|because|due|for|is|or|since|which|with)\b)[a-z]")
 
 
-def extract(text: str, choices: Mapping[str, str] | None = None) -> str | None:
-    """The final answer of a text: the key of a choice or, without choices, a number as `format_value` writes it."""
+def extract(text: str, choices: Mapping[str, str] | None = None, *, whole: bool = True) -> str | None:
+    """The final answer of a text: the key of a choice or, without choices, a number as `format_value` writes it.
+
+    Of a text that is not `whole`, cut off at the limit on tokens, only what it marks as its answer counts.
+    """
     if choices:
-        return extract_choice(text, choices)
-    number = extract_number(text)
+        return extract_choice(text, choices, whole=whole)
+    number = extract_number(text, whole=whole)
     return None if number is None else format_value(number)
 
 
-def extract_number(text: str) -> Fraction | None:
+def extract_number(text: str, *, whole: bool = True) -> Fraction | None:
     r"""The number that a text gives as its final answer, None where it has no number.
 
     It is the number in the last of the marks `\boxed{...}`, `#### ...`, "answer
     is ..." and "answer: ..." that has one (after its last equals sign, if it
-    has any), else the last number of the text. A percentage stands as its
-    literal number: 20% is 20.
+    has any), else the last number of the text. A box without a number says
+    that there is none. A percentage stands as its literal number: 20% is 20.
     """
     text = plain(text)
-    for clause in _marked(text):
-        if (number := _number_in(clause)) is not None:
+    for mark in _marks(text):
+        if (number := _number_in(_clause(mark))) is not None:
             return number
-    last = _last(_NUMBER.finditer(text))
+        if (mark["boxed"] or "").strip():
+            return None
+    last = _last(_NUMBER.finditer(text)) if whole else None
     return _value(last) if last else None
 
 
@@ -73,10 +78,14 @@ def plain(text: str) -> str:
     return text
 
 
-def _marked(text: str) -> list[str]:
-    """What the marks of a final answer say, the last mark first."""
-    clauses = [match["boxed"] or match["hashes"] or match["said"] or "" for match in _MARK.finditer(text)]
-    return clauses[::-1]
+def _marks(text: str) -> list[re.Match[str]]:
+    """The marks of a final answer, the last one first."""
+    return list(_MARK.finditer(text))[::-1]
+
+
+def _clause(mark: re.Match[str]) -> str:
+    """What a mark says."""
+    return mark["boxed"] or mark["hashes"] or mark["said"] or ""
 
 
 def _number_in(clause: str) -> Fraction | None:
@@ -100,7 +109,7 @@ def _value(match: re.Match[str]) -> Fraction:
     return -value if match["minus"] or match["inner_minus"] else value
 
 
-def extract_choice(text: str, choices: Mapping[str, str]) -> str | None:
+def extract_choice(text: str, choices: Mapping[str, str], *, whole: bool = True) -> str | None:
     r"""The key of the choice that a text gives as its final answer, None where it can't be told.
 
     In this order: what the last telling mark says (`\boxed{B}`, "answer is (b)",
@@ -112,9 +121,11 @@ def extract_choice(text: str, choices: Mapping[str, str]) -> str | None:
     """
     text = plain(text).strip()
     texts = {key: plain(choice).strip() for key, choice in choices.items()}
-    for clause in _marked(text):
-        if key := _in_clause(clause, texts):
+    for mark in _marks(text):
+        if key := _in_clause(_clause(mark), texts):
             return key
+    if not whole:
+        return None
     lines = text.splitlines() or [""]
     return (
         _only(_written_keys(lines[-1], texts))

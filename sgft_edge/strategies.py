@@ -170,10 +170,13 @@ def _answer(task: Task, solved_by: str, prompt: Prompt, stop: tuple[str, ...] = 
     task.show("answer")(prompt.answer_prefix)
     written = yield task.answerer.write(limit, stop, sampling=task.settings.sampling, on_text=task.show("answer"))
     text = f"{prompt.answer_prefix}{written.text}".strip()
-    answer = answers.extract(text, task.question.choices) if task.question.has_short_answer else None
+    truncated = written.finish == "length"
+    answer = None
+    if task.question.has_short_answer:
+        answer = answers.extract(text, task.question.choices, whole=not truncated)
     if answer is None and task.question.choices:
         answer = yield from _letter(task)
-    return Draft(solved_by, text, answer, truncated=written.finish == "length")
+    return Draft(solved_by, text, answer, truncated=truncated)
 
 
 def _letter(task: Task) -> Generator[Request, Completion, str | None]:

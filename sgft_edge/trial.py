@@ -91,7 +91,9 @@ def _row(problem: Problem, outcome: Solution | SgftError, made: Mapping[str, Mad
     if isinstance(outcome, SgftError):
         asked = {"id": problem.id, "question": question.text, "choices": dict(question.choices)}
         return row | asked | {"error": str(outcome), "correct": False}
-    answer = outcome.answer if outcome.answer is not None else answers.extract(outcome.text, question.choices)
+    answer = outcome.answer
+    if answer is None:
+        answer = answers.extract(outcome.text, question.choices, whole=not outcome.truncated)
     correct = answers.is_correct(answer, problem.answer, question.choices)
     solved = outcome.to_dict() | {"answer": answer, "correct": correct}
     if made is not None:

@@ -182,6 +182,27 @@ def test_yes_or_no(text: str, key: str | None) -> None:
     assert extract_choice(text, TRUTH) == key
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        (r"Therefore, the answer is: \[ \boxed{\text{No solution}} \]", None),
+        (r"It is 7. \boxed{x}", None),
+        (r"\boxed{7} is what was asked for; \boxed{}", 7),
+        ("#### Conclusion\nIt is 7.", 7),
+    ],
+)
+def test_a_box_without_a_number_says_that_there_is_none(text: str, number: int | None) -> None:
+    assert extract_number(text) == number
+
+
+def test_of_a_text_that_is_cut_off_only_marks_count() -> None:
+    for text, found in (("First, 3 + 4 = 7. Then 7 + 1", None), (r"\boxed{7}. To check, 3 +", "7")):
+        assert extract(text, whole=False) == found
+    choices = {"A": "yes", "B": "no"}
+    for text, found in (("(A) would mean that", None), ("The answer is no, because (A)", "B")):
+        assert extract(text, choices, whole=False) == found
+
+
 def test_extract() -> None:
     assert extract("The answer is 2/3.") == "0.6667"
     assert extract("The answer is $1,200.00") == "1200"

@@ -209,6 +209,8 @@ def test_program_is_tried_twice_and_then_thinks() -> None:
 
 def test_free_answers() -> None:
     draft, *_ = solve(strategies.cot, [], [Completion("600 - 75 is 525", 512, "length")])
+    assert (draft.answer, draft.truncated) == (None, True)
+    draft, *_ = solve(strategies.cot, [], [Completion("The answer is 525. That is 600", 512, "length")])
     assert (draft.answer, draft.truncated) == ("525", True)
     draft, *_ = solve(strategies.direct, [], [" 525."])
     assert (draft.text, draft.answer) == ("The answer is 525.", "525")
