@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sgft_edge.errors import InputError, SgftError
+from sgft_edge.errors import EngineError, InputError, SgftError
 from sgft_edge.journal import Journal
 from sgft_edge.options import open_solver
 from sgft_edge.problems import Problem, read_problems
@@ -35,6 +35,8 @@ def run_batch(source: Path, target: Path, options: dict[str, Any], settings: Set
             return
         with open_solver(options, settings, options["parallel"]) as solver, progress("solve", len(asked)) as advance:
             for index, outcome in solver.solve_each(p.asked for p in asked):
+                if isinstance(outcome, EngineError):  # it is not this question's fault
+                    raise outcome
                 problem = asked[index]
                 row = {"error": str(outcome)} if isinstance(outcome, SgftError) else outcome.to_dict()
                 journal.write({"line": problem.number, "id": problem.id, **row})

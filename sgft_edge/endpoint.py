@@ -153,9 +153,7 @@ class Endpoint:
         for grammar, going_on in _DIALECTS:
             try:
                 reply = self._complete({"messages": begun, "max_tokens": 8, "extra_body": grammar(_PROBE) | going_on})
-            except EngineError as e:
-                if not isinstance(e.__cause__, self._openai.APIStatusError):
-                    raise
+            except InputError:
                 continue
             if reply.text.strip() == "qz7":
                 self._dialect = grammar, going_on
@@ -189,7 +187,7 @@ class Endpoint:
         return {"messages": told, "max_tokens": max_tokens, "extra_body": extra, **options}
 
     def _complete(self, body: Options) -> Reply:
-        """One request. Raises `EngineError`."""
+        """One request. Raises `InputError` where it is refused for what it says, else `EngineError`."""
         try:
             reply = self._client.chat.completions.create(model=self.model, **body)
             choice, usage = reply.choices[0], reply.usage
@@ -197,7 +195,8 @@ class Endpoint:
             text = (choice.message.content or "").rpartition("</think>")[2]
             return Reply(text, choice.finish_reason == "length", *tokens)
         except self._openai.OpenAIError as e:
-            raise EngineError(f"{self.name}: {e}") from e
+            refused = isinstance(e, self._openai.APIStatusError) and e.status_code in (400, 413, 422)
+            raise (InputError if refused else EngineError)(f"{self.name}: {e}") from e
         except (AttributeError, TypeError, LookupError, ValueError) as e:
             raise EngineError(f"{self.name}: expected a chat completion, found none: {e}") from e
 

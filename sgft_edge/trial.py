@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from sgft_edge import answers
-from sgft_edge.errors import InputError, SgftError
+from sgft_edge.errors import EngineError, InputError, SgftError
 from sgft_edge.guidances import Made
 from sgft_edge.journal import Journal
 from sgft_edge.machine import peak_bytes
@@ -36,7 +36,7 @@ def run_trial(
 
     A row is a solution, or an `error`, with its `line`, the `reference`, whether it is `correct`, the `run` that it
     belongs to, `wall_seconds`, this problem's share of the time of the run, and `peak_mb`, the process's peak memory
-    by then in MB of 10**6 bytes.
+    by then in MB of 10**6 bytes. Raises `EngineError` where the engine or endpoint fails; the rows so far are kept.
     """
     key = _key(solver, settings, problems, made)
     rows = {row["line"]: row for row in journal.rows if row.get("run") == key}
@@ -44,10 +44,13 @@ def run_trial(
         if (row := rows.get(problem.number)) and row["question"] != problem.asked.text:
             raise InputError(f"{journal.path} has rows of other problems: name another --output, or pass --restart")
     todo = [problem for problem in problems if problem.number not in rows]
+    questions = [_question(problem, made) for problem in todo]
     if todo:
         began = time.perf_counter()
         with progress(settings.strategy, len(todo)) as advance:
-            for index, outcome in solver.solve_each((_question(problem, made) for problem in todo), settings):
+            for index, outcome in solver.solve_each(questions, settings):
+                if isinstance(outcome, EngineError):  # it is not this problem's fault
+                    raise outcome
                 now = time.perf_counter()
                 row = _row(todo[index], outcome, made) | {
                     "run": key,

@@ -32,7 +32,7 @@ Reply = str | tuple[int, str] | Callable[[], Any]
 
 
 class ChatServer(LocalServer):
-    """Answers chats: `writes` finds the reply to what the model has before it, the whole text so far.
+    """Answers chats: `writes` finds the reply to what was written before, `asks` that to the last question.
 
     `dialect` is that of llama-server or vLLM, or none: then grammars and begun answers mean nothing to it.
     """
@@ -41,6 +41,7 @@ class ChatServer(LocalServer):
         super().__init__(_Handler)
         self.dialect = ""
         self.writes: Callable[[str], Reply] = lambda text: "The answer is 525."
+        self.asks: Callable[[str], Reply] | None = None
         self.requests: list[dict[str, Any]] = []
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
@@ -62,6 +63,8 @@ class ChatServer(LocalServer):
             grammar = request.get("grammar") if self.dialect else None
         if grammar == 'root ::= "qz7"':
             return "qz7"
+        if self.asks is not None:
+            return self.asks(messages[-1]["content"].partition("\n")[0])
         return self.writes("\n".join(message["content"] for message in messages[:-1] if begun) + begun)
 
 
@@ -252,6 +255,42 @@ def test_names_of_endpoints(name: str) -> None:
 def test_an_endpoint_has_its_own_adapters(server: ChatServer, llama: Path) -> None:
     with pytest.raises(InputError, match="expected no adapter for openai:"):
         open_tiny(llama, answerer=server.name(), answerer_adapter="some.gguf")
+
+
+def test_an_endpoint_that_goes_away_ends_an_evaluation_and_keeps_its_rows(
+    server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    questions = [f"What is {n} + 1?" for n in range(4)]
+    replies: dict[str, Reply] = {questions[1]: (400, '{"error": {"message": "too long"}}')}
+    server.asks = lambda question: replies.get(question, "The answer is 1.")
+    problems, output = tmp_path / "problems.jsonl", tmp_path / "rows.jsonl"
+    problems.write_text("".join(json.dumps({"question": text, "answer": "1"}) + "\n" for text in questions))
+    evaluation = [
+        str(problems),
+        "--guide",
+        server.name(),
+        "--strategy",
+        "cot",
+        "--output",
+        str(output),
+        "--parallel",
+        "1",
+    ]
+    batch = ["--input", str(problems), "--output", str(tmp_path / "solved.jsonl"), "--guide", server.name()]
+    replies[questions[2]] = (401, '{"error": {"message": "who are you?"}}')
+    assert evaluate.main(evaluation) == 1
+    assert "who are you?" in capsys.readouterr().err
+    assert [row.get("answer", "refused") for row in rows(output)] == ["1", "refused"]
+    assert solve.main([*batch, "--strategy", "cot", "--parallel", "1"]) == 1
+    del replies[questions[2]]
+    assert evaluate.main(evaluation) == 0
+    assert [row.get("answer", "refused") for row in rows(output)] == ["1", "refused", "1", "1"]
+    assert solve.main([*batch, "--strategy", "cot"]) == 0
+    assert sorted(row["line"] for row in rows(tmp_path / "solved.jsonl")) == [1, 2, 3, 4]
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_on_the_command_line(server: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
