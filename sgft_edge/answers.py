@@ -58,15 +58,17 @@ def extract_number(text: str, *, whole: bool = True) -> Fraction | None:
 
     It is the number in the last of the marks `\boxed{...}`, `#### ...`, "answer
     is ..." and "answer: ..." that has one (after its last equals sign, if it
-    has any), else the last number of the text. A box without a number says
-    that there is none. A percentage stands as its literal number: 20% is 20.
+    has any), else the last number of the text. A box without a number, or with
+    several and no word, says that there is none. A percentage stands as its
+    literal number: 20% is 20.
     """
     text = plain(text)
-    for mark in _marks(text):
+    for mark in filter(None if whole else _is_whole, _marks(text)):
+        if (box := (mark["boxed"] or "").rpartition("=")[2]).strip():
+            several = len(_NUMBER.findall(box)) > 1 and not re.search("[A-Za-z]{2}", box)
+            return None if several else _number_in(box)
         if (number := _number_in(_clause(mark))) is not None:
             return number
-        if (mark["boxed"] or "").strip():
-            return None
     last = _last(_NUMBER.finditer(text)) if whole else None
     return _value(last) if last else None
 
@@ -81,6 +83,12 @@ def plain(text: str) -> str:
 def _marks(text: str) -> list[re.Match[str]]:
     """The marks of a final answer, the last one first."""
     return list(_MARK.finditer(text))[::-1]
+
+
+def _is_whole(mark: re.Match[str]) -> bool:
+    """Whether what a mark says has an end."""
+    end = max(mark.end(kind) for kind in ("boxed", "hashes", "said"))
+    return mark.string[end : end + 1] in tuple("}.;!?\n")
 
 
 def _clause(mark: re.Match[str]) -> str:

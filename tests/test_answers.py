@@ -187,6 +187,9 @@ def test_yes_or_no(text: str, key: str | None) -> None:
     [
         (r"Therefore, the answer is: \[ \boxed{\text{No solution}} \]", None),
         (r"It is 7. \boxed{x}", None),
+        (r"The ages are \boxed{10, 15, 9}", None),
+        (r"It is 7, or \boxed{3R + 2}", None),
+        (r"\boxed{3 \text{ hours and } 20 \text{ minutes}}", 3),
         (r"\boxed{7} is what was asked for; \boxed{}", 7),
         ("#### Conclusion\nIt is 7.", 7),
     ],
@@ -196,7 +199,12 @@ def test_a_box_without_a_number_says_that_there_is_none(text: str, number: int |
 
 
 def test_of_a_text_that_is_cut_off_only_marks_count() -> None:
-    for text, found in (("First, 3 + 4 = 7. Then 7 + 1", None), (r"\boxed{7}. To check, 3 +", "7")):
+    cases = (
+        ("First, 3 + 4 = 7. Then 7 + 1", None),
+        (r"\boxed{7}. To check, 3 +", "7"),
+        ("The answer is 1 + 4 +", None),
+    )
+    for text, found in cases:
         assert extract(text, whole=False) == found
     choices = {"A": "yes", "B": "no"}
     for text, found in (("(A) would mean that", None), ("The answer is no, because (A)", "B")):
