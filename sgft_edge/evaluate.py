@@ -97,15 +97,17 @@ def command(
         return
     if file is None:
         raise click.UsageError("expected a FILE of problems, or --from ROWS")
-    adapters = {given["adapter"], given["answerer_adapter"]}
-    if calibrates and (guided or given_guidance or adapters != {"auto"} or "," in (given["answerer"] or "")):
-        raise click.UsageError("--calibrate: expected one answerer, its own adapters and the guide's own guidance")
-    entry = calibrated_entry(given["answerer"] or given["guide"]) if calibrates else None
-    if guided and given_guidance:
-        raise click.UsageError("expected --guidance or --given-guidance, found both")
     strategies = list(dict.fromkeys(names.split(",")))
+    answerers = (given["answerer"] or "").split(",")  # "" is the guide
     if "guidance" in strategies:
         raise click.UsageError("strategy guidance answers nothing: run it with sgft-edge solve --input")
+    if guided and given_guidance:
+        raise click.UsageError("expected --guidance or --given-guidance, found both")
+    if calibrates and (guided or given_guidance or len(answerers) > 1 or "auto" in strategies or _has_adapters(given)):
+        raise click.UsageError(
+            "--calibrate: expected one answerer, strategies by name, the model's own adapters and the guide's guidance"
+        )
+    entry = calibrated_entry(answerers[0] or given["guide"]) if calibrates else None
     settings = {name: settings_from(given, name) for name in strategies}  # all looked at before the first runs
     made: list[dict[str, Made] | None] = [read_guidances(path) for path in guided]
     problems = [_checked(problem, given_guidance) for problem in islice(_found(file, shuffle), limit)]
@@ -114,8 +116,8 @@ def command(
     output = given["output"] or Path(f"{Path(file).stem.replace(':', '-')}.rows.jsonl")
     measured: list[Rows] = []
     with Journal(output, restart=given["restart"]) as journal:
-        for answerer in (given["answerer"] or "").split(","):
-            guide = (answerer or given["guide"]) if guided else given["guide"]
+        for answerer in answerers:
+            guide = answerer if guided and answerer else given["guide"]
             roles = {"guide": guide, "answerer": answerer or None}
             with open_solver(given | roles, settings[strategies[0]], given["parallel"]) as solver:
                 for name in strategies:
@@ -125,6 +127,10 @@ def command(
     click.echo(f"rows: {output}", err=True)
     for said in calibrate(entry, measured) if entry else ():
         click.echo(said, err=True)
+
+
+def _has_adapters(given: dict[str, Any]) -> bool:
+    return {given["adapter"], given["answerer_adapter"]} != {"auto"}
 
 
 def _show(found: Sequence[Rows], reports: tuple[Path, ...], name: str) -> None:

@@ -74,6 +74,6 @@ def test_what_cannot_be_calibrated(entry: Entry, tmp_path: Path, capsys: pytest.
     other = tiny_model(tmp_path / "unnamed.gguf", seed=3)
     assert evaluate.main([*options, "--guide", str(other)]) == 2
     assert "expected a model by name" in capsys.readouterr().err
-    for more in (["--given-guidance"], ["--adapter", "none"], ["--answerer", "mine,mine"]):
+    for more in (["--given-guidance"], ["--adapter", "none"], ["--answerer", "mine,mine"], ["--strategy", "auto"]):
         assert evaluate.main([*options, "--guide", "mine", *more]) == 2
         assert "--calibrate: expected one answerer" in capsys.readouterr().err
