@@ -1,4 +1,6 @@
+import json
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from sgft_edge.answers import extract, extract_choice, extract_number, is_correct
 
 F = Fraction
+DATA = Path(__file__).parent / "data"
 
 
 @pytest.mark.parametrize(
@@ -209,6 +212,14 @@ def test_of_a_text_that_is_cut_off_only_marks_count() -> None:
     choices = {"A": "yes", "B": "no"}
     for text, found in (("(A) would mean that", None), ("The answer is no, because (A)", "B")):
         assert extract(text, choices, whole=False) == found
+
+
+def test_real_outputs_are_read_as_a_reader_reads_them() -> None:
+    """All but one: "The answer is H" has no number, and the last number of the text is taken for it."""
+    rows = [json.loads(line) for line in (DATA / "numeric_answers.jsonl").read_text().splitlines()]
+    misread = [row["source"] for row in rows if extract(row["text"], whole=row["whole"]) != row["answer"]]
+    assert len(rows) == 320
+    assert misread == ["gsm8k sg 89"]
 
 
 def test_extract() -> None:
