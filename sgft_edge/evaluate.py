@@ -92,8 +92,7 @@ def command(
         if path.suffix not in (".html", ".md"):
             raise InputError(f"--report: expected a file whose name ends in .html or .md, found {path.name!r}")
     if saved:
-        rows = [run for path in saved for run in runs(row for _, row in read_rows(path))]
-        _show(rows, reports, saved[0].stem)
+        _show([run for path in saved for run in _saved(path)], reports, saved[0].stem)
         return
     if file is None:
         raise click.UsageError("expected a FILE of problems, or --from ROWS")
@@ -127,6 +126,15 @@ def command(
     click.echo(f"rows: {output}", err=True)
     for said in calibrate(entry, measured) if entry else ():
         click.echo(said, err=True)
+
+
+def _saved(path: Path) -> list[list[dict[str, Any]]]:
+    """The runs in a file of rows."""
+    rows = [row for _, row in read_rows(path)]
+    if not rows or any(not {"run", "line", "reference", "correct"} <= row.keys() for row in rows):
+        found = "others" if rows else "none"
+        raise InputError(f"--from: expected the rows of an evaluation in {path}, found {found}")
+    return runs(rows)
 
 
 def _has_adapters(given: dict[str, Any]) -> bool:

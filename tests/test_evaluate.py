@@ -179,6 +179,10 @@ def test_saved_rows_give_the_same_table(
     assert capsys.readouterr().out == table
     assert "GAINED" in table
     assert evaluate.main([]) == 2
+    (tmp_path / "empty.jsonl").write_text("")
+    for path, found in ((problems, "others"), (tmp_path / "empty.jsonl", "none")):
+        assert evaluate.main(["--from", str(path)]) == 2
+        assert f"expected the rows of an evaluation in {path}, found {found}" in capsys.readouterr().err
 
 
 def test_a_shuffle_takes_other_problems_and_the_same_ones_again(model: str, tmp_path: Path) -> None:
