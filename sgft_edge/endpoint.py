@@ -3,7 +3,7 @@
 vLLM, llama-server, Ollama and others take chats. Strategy `exact` also needs a grammar, and a last message that the
 model goes on with. Two kinds of servers have both, and a probe finds out which one answers:
 
-    llama-server   goes on with a last message of the assistant's; takes `grammar` (GBNF)
+    llama-server   goes on with a last message of the assistant's, which it may say again; takes `grammar` (GBNF)
     vLLM           `continue_final_message`; takes `structured_outputs` (https://docs.vllm.ai)
 """
 
@@ -193,6 +193,9 @@ class Endpoint:
             choice, usage = reply.choices[0], reply.usage
             tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
             text = (choice.message.content or "").rpartition("</think>")[2]
+            last = body["messages"][-1]
+            if last["role"] == "assistant":  # some releases of llama-server say it again
+                text = text.removeprefix(last["content"])
             return Reply(text, choice.finish_reason == "length", *tokens)
         except self._openai.OpenAIError as e:
             refused = isinstance(e, self._openai.APIStatusError) and e.status_code in (400, 413, 422)
