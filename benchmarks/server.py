@@ -1,0 +1,131 @@
+"""Many questions through `Solver` against llama.cpp's `llama-server`: same file, prompts, slots, threads and limits.
+
+usage: python -m benchmarks.server MODEL PROBLEMS.jsonl --server PATH/TO/llama-server [--questions 100] [--repeats 3]
+
+Both get the token ids of strategy `cot`'s prompts and decode greedily to the end or to the limit; the server is driven
+by an asynchronous client that sends all requests at once. The two take turns, and the server sleeps while the solver
+works. The source package of llama-cpp-python carries the source of the server:
+
+    pip download llama-cpp-python --no-deps --no-binary llama-cpp-python && tar xf llama_cpp_python-*.tar.gz
+    cd llama_cpp_python-*/vendor/llama.cpp
+    cmake -B build -DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF && cmake --build build --target llama-server -j 2
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+import click
+
+from sgft_edge import Question, Settings, Solution, Solver, prompts
+from sgft_edge.problems import read_problems
+from sgft_edge.role import prompt_tokens, template_of
+from sgft_edge.store import resolve
+
+CONTEXT = 2048  # tokens of one slot
+Prompts = list[list[int]]
+
+
+def ours(solver: Solver, questions: Sequence[Question]) -> tuple[float, int]:
+    """Seconds, and tokens decoded."""
+    began = time.perf_counter()
+    solutions = [outcome for outcome in solver.solve_many(questions) if isinstance(outcome, Solution)]
+    assert len(solutions) == len(questions)
+    return time.perf_counter() - began, sum(solution.decoded for solution in solutions)
+
+
+async def theirs(url: str, asked: Prompts, max_tokens: int) -> tuple[float, int]:
+    """Seconds, and tokens decoded."""
+    import openai
+
+    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", timeout=3600) as client:
+        began = time.perf_counter()
+        replies = await asyncio.gather(
+            *(client.completions.create(model="m", prompt=ids, max_tokens=max_tokens, temperature=0) for ids in asked)
+        )
+        return time.perf_counter() - began, sum(reply.usage.completion_tokens for reply in replies if reply.usage)
+
+
+@contextmanager
+def serving(program: Path, model: Path, slots: int, threads: int) -> Iterator[str]:
+    """The server's address while it runs."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    options = ["-m", model, "-np", slots, "-c", slots * CONTEXT, "-t", threads, "--port", port, "--no-webui"]
+    url = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen([str(part) for part in (program, *options)], stderr=subprocess.DEVNULL)
+    try:
+        while not _healthy(url):
+            if process.poll() is not None:
+                raise click.ClickException(f"{program} ended with status {process.returncode}")
+            time.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health") as reply:
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, ConnectionError):
+        return False
+
+
+@click.command()
+@click.argument("model")
+@click.argument("problems", type=click.Path(exists=True, path_type=Path))
+@click.option("--server", type=click.Path(exists=True, path_type=Path), required=True)
+@click.option("--questions", "count", default=100, show_default=True)
+@click.option("--repeats", default=3, show_default=True)
+@click.option("--slots", default=8, show_default=True)
+@click.option("--max-tokens", default=512, show_default=True)
+@click.option("--threads", default=os.cpu_count(), show_default=True)
+def main(
+    model: str, problems: Path, server: Path, count: int, repeats: int, slots: int, max_tokens: int, threads: int
+) -> None:
+    """Print each run, the medians and their ratio."""
+    questions = [problem.asked for problem in islice(read_problems(problems), count)]
+    settings = Settings("cot", max_tokens=max_tokens)
+    runs = []
+    with (
+        Solver.open(
+            model, adapter="none", settings=settings, parallel=slots, context=CONTEXT, threads=threads
+        ) as solver,
+        serving(server, resolve(model), slots, threads) as url,
+    ):
+        native = solver.cast.answerer.engine.model  # type: ignore[attr-defined]
+        template = template_of(native)
+        asked = [prompt_tokens(native, template, prompts.cot(question))[0] for question in questions]
+        ours(solver, questions[:slots])  # weights into memory
+        asyncio.run(theirs(url, asked[:slots], max_tokens))
+        for n in range(repeats):
+            runs.append((ours(solver, questions), asyncio.run(theirs(url, asked, max_tokens))))
+            (seconds, tokens), (their_seconds, their_tokens) = runs[-1]
+            print(
+                f"{n + 1}: ours {seconds:.1f} s, {tokens} tokens; server {their_seconds:.1f} s, {their_tokens} tokens"
+            )
+    seconds, their_seconds = (median(run[side][0] for run in runs) for side in (0, 1))
+    speed, their_speed = (median(run[side][1] / run[side][0] for run in runs) for side in (0, 1))
+    print(
+        f"{len(questions)} questions, {slots} slots: {their_seconds / seconds:.2f}x in time, {speed:.1f} against ",
+        end="",
+    )
+    print(f"{their_speed:.1f} tokens a second: {speed / their_speed:.2f}x")
+
+
+if __name__ == "__main__":
+    main()
