@@ -245,6 +245,8 @@ class RemoteTurn:
 
     def read(self, prompt: Prompt, reserve: int) -> None:
         """Take up a prompt; whether there is room for it is the endpoint's to say."""
+        if not prompt.messages:
+            raise InputError(f"{self.role.engine.name}: expected a model on this machine for strategy complete")
         self._messages, self._begun = prompt.messages, prompt.answer_prefix
 
     def force(self, text: str) -> None:

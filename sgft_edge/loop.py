@@ -40,7 +40,7 @@ class Loop:
     """Runs jobs over engines in one thread of its own; `submit` and `cancel` may be called from any thread."""
 
     def __init__(self, engines: list[Backend]) -> None:
-        self._engines = engines
+        self._engines = list(engines)
         self._inbox: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._waiting: deque[Job] = deque()
         self._running: list[Job] = []
@@ -49,6 +49,13 @@ class Loop:
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="sgft-edge-engine", daemon=True)
         self._thread.start()
+
+    def add(self, engines: list[Backend]) -> None:
+        """Step these engines too, and free them at the end."""
+        with self._lock:
+            if self._closing:
+                raise EngineError("the solver is closed: open a new one")
+            self._engines = [*self._engines, *engines]
 
     def submit(self, start: Callable[[Seats], Steps], needs: Mapping[Backend, int]) -> Job:
         for engine, sequences in needs.items():

@@ -112,6 +112,12 @@ def peak_bytes() -> int:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
+def resident_bytes() -> int | None:
+    """This process's resident memory now; None where it cannot be known."""
+    pages = _text(Path("/proc/self/statm")).split()
+    return int(pages[1]) * os.sysconf("SC_PAGE_SIZE") if len(pages) > 1 else None
+
+
 def gpus(root: Path = _ROOT) -> tuple[str, ...]:
     """GPUs worth a build of llama.cpp of their own; graphics built into a PC's processor are not."""
     cards = sorted(root.glob("proc/driver/nvidia/gpus/*/information"))

@@ -67,7 +67,7 @@ def settings_from(given: dict[str, Any], strategy: str = "auto") -> Settings:
     return Settings(strategy, given["plan"], given["operands"], given["max_tokens"], given["votes"], sampling)
 
 
-def open_solver(given: dict[str, Any], settings: Settings, parallel: int = 1) -> Solver:
+def open_solver(given: dict[str, Any], settings: Settings, parallel: int = 1, beside: Solver | None = None) -> Solver:
     """The solver that the options ask for; what is odd about it goes to stderr."""
     from sgft_edge.solver import Solver
 
@@ -82,6 +82,7 @@ def open_solver(given: dict[str, Any], settings: Settings, parallel: int = 1) ->
         threads=given["threads"],
         device=given["device"],
         require_gpu=given["require_gpu"],
+        beside=beside,
     )
     for warning in solver.cast.warnings:
         click.echo(f"sgft-edge: warning: {warning}", err=True)

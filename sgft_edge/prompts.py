@@ -44,6 +44,8 @@ EQUALS = " ="
 NOTHING = "none"  # stands instead of an expression where a step has nothing to compute
 ANSWER = "The answer is"
 
+AS_ASKED = "Give that answer in the form that was asked for."
+
 GUIDE, EXECUTE, WRITE_PROGRAM = "guide", "execute", "program"
 
 
@@ -51,6 +53,7 @@ GUIDE, EXECUTE, WRITE_PROGRAM = "guide", "execute", "program"
 class Prompt:
     """A conversation, (role, content) pairs that end with the user's, and the forced start of the answer.
 
+    Without messages, `answer_prefix` is the whole text, outside any chat template.
     `task` names what an adapter may be trained to do with it; empty for prompts of the base alone.
     """
 
@@ -99,8 +102,23 @@ def program(question: Question) -> Prompt:
     return Prompt((("system", PLAIN_SYSTEM), asked), "```python\ndef solution():\n", WRITE_PROGRAM)
 
 
+def chat(question: Question) -> Prompt:
+    """The conversation as it stands."""
+    return Prompt((*question.history, ("user", question.with_choices)))
+
+
+def complete(question: Question) -> Prompt:
+    """A text that goes on as it stands."""
+    return Prompt((), question.text)
+
+
+def reshape(question: Question, found: str) -> Prompt:
+    """Ask for what was found in another form, which a grammar holds."""
+    return Prompt((*chat(question).messages, ("assistant", found), ("user", AS_ASKED)))
+
+
 def digest() -> str:
-    """SHA-256 of all prompts: a solution names it."""
+    """SHA-256 of all prompts that solve a question: a solution names it."""
     alone = (ask(_ANY) for ask in (cot, plan_and_solve, direct, program))
     return _digest(guide(_ANY), execute(_ANY), follow(_ANY, "{guidance}"), *alone)
 

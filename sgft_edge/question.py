@@ -16,13 +16,15 @@ MAX_KEY = 4  # characters of a choice's letter
 class Question:
     """A question: `choices` maps an option's letter to its text, `guidance` is one given from outside.
 
-    `id` comes back in the solution. Raises `InputError` for what cannot be asked.
+    `history` is the conversation before it for strategy `chat`, as (role, content) pairs: a system message first, if
+    any, then user and assistant in turn. `id` comes back in the solution. Raises `InputError` for what cannot be asked.
     """
 
     text: str
     choices: Mapping[str, str] = field(default_factory=dict)
     guidance: str | None = None
     id: str | None = None
+    history: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text.strip():
@@ -31,7 +33,8 @@ class Question:
             raise InputError(
                 f"question: expected at most {MAX_CHARACTERS} characters, found {len(self.text)}: shorten it"
             )
-        for text in (self.text, *self.choices, *self.choices.values(), self.guidance or ""):
+        said = (content for _, content in self.history)
+        for text in (self.text, *self.choices, *self.choices.values(), self.guidance or "", *said):
             if isinstance(text, str) and any("\ud800" <= ch <= "\udfff" for ch in text):
                 raise InputError("question: expected Unicode text, found bytes that are not UTF-8: convert it first")
         for letter, option in self.choices.items():

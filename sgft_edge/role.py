@@ -23,10 +23,13 @@ def prompt_tokens(model: Model, template: ChatTemplate, prompt: Prompt) -> tuple
 
     Markup and contents are tokenized apart, so that a control token spelled out in a question is plain text.
     """
+    if not prompt.messages:
+        ids = model.tokenize(prompt.answer_prefix)
+        return [model.bos, *ids] if model.add_bos else ids, 0
     segments = template.render(prompt.messages, prompt.answer_prefix)
     asked = next(content.strip() for role, content in prompt.messages if role == "user")
     question = next(i for i, part in enumerate(segments) if not part.markup and part.text.endswith(asked))
-    ids: list[int] = []
+    ids = []
     fixed = 0
     for i, segment in enumerate(segments):
         if i == question:

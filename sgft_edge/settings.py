@@ -8,7 +8,7 @@ from sgft_edge.errors import InputError
 
 DEFAULT_MODEL = "smollm2"
 ANSWERING = ("direct", "cot", "plan", "program", "sg", "exact")
-STRATEGIES = ("auto", *ANSWERING, "guidance")
+STRATEGIES = ("auto", *ANSWERING, "guidance", "chat", "complete")
 PLANS = ("auto", "first", "stepwise")
 OPERANDS = ("free", "grounded")
 
@@ -44,7 +44,9 @@ class Settings:
     `plan` and `operands` are for strategy `exact`: when the guidance is written (auto: as the guide's adapter was
     trained to, else first), and whether an expression may hold any number or only grounded ones (see `exact.py`).
     `max_tokens` bounds the decoded tokens of a free answer. With several `votes` a question that has a short answer is
-    answered so often, and the answer that most agree on stands (see `votes.py`).
+    answered so often, and the answer that most agree on stands (see `votes.py`). A free answer ends before any text of
+    `stop`. `grammar` (GBNF) holds the final text: the reply of strategies `chat` and `complete`; after the others the
+    answerer says once more, in that form, what was found.
     """
 
     strategy: str = "auto"
@@ -53,6 +55,8 @@ class Settings:
     max_tokens: int = 512
     votes: int = 1
     sampling: Sampling = field(default_factory=Sampling)
+    stop: tuple[str, ...] = ()
+    grammar: str | None = None
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:

@@ -32,7 +32,10 @@ _STRATEGIES: Mapping[str, Callable[[Task], Writing]] = {
     "sg": strategies.sg,
     "exact": exact,
     "guidance": strategies.guidance,
+    "chat": strategies.chat,
+    "complete": strategies.complete,
 }
+_REPLIES = ("chat", "complete")  # these have no answer to vote on, and keep to a grammar themselves
 
 Work = Generator[Request, Completion, Solution]
 
@@ -46,10 +49,14 @@ class Solver:
     Its methods may be called from any thread: a thread of its own does the work, for all callers in one batch.
     """
 
-    def __init__(self, cast: Cast, settings: Settings | None = None) -> None:
+    def __init__(self, cast: Cast, settings: Settings | None = None, beside: Solver | None = None) -> None:
         self.cast = cast
         self.settings = settings or Settings()
-        self._loop = Loop(cast.engines)
+        if beside is None:
+            self._loop = Loop(cast.engines)
+        else:
+            self._loop = beside._loop
+            self._loop.add(cast.engines)
 
     @classmethod
     def open(
@@ -65,6 +72,7 @@ class Solver:
         threads: int | None = None,
         device: str = "auto",
         require_gpu: bool = False,
+        beside: Solver | None = None,
     ) -> Self:
         """Load models. Nothing is fetched: a missing one raises `ModelMissing` with the command that does.
 
@@ -73,7 +81,9 @@ class Solver:
         the one that comes with the package; `answerer_adapter` the answerer's, where "auto" is the guide's for what
         that was trained to answer, and what comes with the package for the rest.
         `context` is the room of one question in tokens, `parallel` how many are worked on at once, `threads`
-        defaults to the physical cores. Raises `InputError`, `ModelError` or `EngineError`.
+        defaults to the physical cores. A solver `beside` which this one is opened does the work of both in its thread,
+        in turn, so that they do not contend for the cores; they are closed together.
+        Raises `InputError`, `ModelError` or `EngineError`.
         """
         settings = settings or Settings()
         cast = open_cast(
@@ -88,11 +98,11 @@ class Solver:
             device=device,
             require_gpu=require_gpu,
         )
-        return cls(cast, settings)
+        return cls(cast, settings, beside)
 
     def solve(self, question: str | Question, settings: Settings | None = None) -> Solution:
         """Solve one question. Raises `SgftError`, `ContextOverflow` for one that is too long among them."""
-        ballot = self._submit(question, settings or self.settings, lambda event: None)
+        ballot = self.submit(question, settings)
         try:
             return ballot.result()
         except BaseException:
@@ -105,7 +115,7 @@ class Solver:
         What is shown of several votes is the first.
         """
         events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        ballot = self._submit(question, settings or self.settings, events.put)
+        ballot = self.submit(question, settings, events.put)
         ballot.when_done(lambda: events.put(None))
         try:
             while (event := events.get()) is not None:
@@ -142,7 +152,7 @@ class Solver:
                 while len(under_way) < ahead and (item := next(source, None)) is not None:
                     index, question = item
                     try:
-                        ballot = self._submit(question, settings or self.settings, lambda event: None)
+                        ballot = self.submit(question, settings)
                     except InputError as e:
                         yield index, e
                         continue
@@ -170,8 +180,15 @@ class Solver:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _submit(self, question: str | Question, settings: Settings, emit: Callable[[Event], None]) -> Ballot:
+    def submit(
+        self,
+        question: str | Question,
+        settings: Settings | None = None,
+        emit: Callable[[Event], None] = lambda event: None,
+    ) -> Ballot:
+        """Begin to solve a question. `emit` is called in the solver's own thread, and must not wait."""
         asked = Question(question) if isinstance(question, str) else question
+        settings = settings or self.settings
         if settings.plan == "auto":
             settings = replace(settings, plan=self.cast.plan)
         strategy, why = self._choose(asked, settings.strategy)
@@ -180,6 +197,8 @@ class Solver:
             for role in (self.cast.answerer, *([self.cast.guide] if stepwise else [])):
                 role.require_grammar()
         needs = self.cast.sequences(stepwise)
+        if settings.grammar is not None:
+            self.cast.answerer.require_grammar()
         if any(engine.slots < n for engine, n in needs.items()):
             raise InputError("plan stepwise needs two sequences a question: open the solver with this plan")
 
@@ -192,7 +211,7 @@ class Solver:
             answerer = cast.answerer.turn(seats[cast.answerer.engine][-1])
             return self._work(Task(asked, guide, answerer, vote, show), strategy, why, clock[0])
 
-        votable = asked.has_short_answer and strategy != "guidance"
+        votable = asked.has_short_answer and strategy not in ("guidance", *_REPLIES)
         votes = votes_of(settings if votable else replace(settings, votes=1))
         shown = [emit, *[lambda event: None] * (len(votes) - 1)]
         return Ballot(
@@ -217,6 +236,8 @@ class Solver:
 
     def _work(self, task: Task, strategy: str, why: str, began: float) -> Work:
         draft = yield from _STRATEGIES[strategy](task)
+        if task.settings.grammar is not None and strategy not in _REPLIES:
+            draft = yield from strategies.reshape(task, draft)
         return Solution(
             id=task.question.id,
             question=task.question.text,

@@ -7,6 +7,8 @@ program   a straight-line program, computed exactly
 sg        a guidance, then a free answer that follows it (https://arxiv.org/abs/2412.09906)
 exact     a guidance, then one expression a step, computed exactly: see `exact.py`
 guidance  the guidance alone, for another model to follow
+chat      a reply of the answerer to a conversation
+complete  a text that goes on as it stands, outside any chat template
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ _PARTS = {
     "sg": (*GUIDE_PARTS, "answerer"),
     "exact": (*GUIDE_PARTS, "answerer", "answerer_adapter"),
     "guidance": GUIDE_PARTS,
+    "chat": ("answerer",),
+    "complete": ("answerer",),
     "auto": (*GUIDE_PARTS, "answerer", "answerer_adapter", "program_adapter"),
 }
 LETTER_TOKENS = len(f"\n{prompts.ANSWER} (") + KEY_TOKENS
@@ -117,6 +121,25 @@ def guidance(task: Task) -> Writing:
     return Draft("guidance", written, None, guidance=written)
 
 
+def chat(task: Task) -> Writing:
+    """A reply to the conversation."""
+    return (yield from _reply(task, "chat", prompts.chat(task.question)))
+
+
+def complete(task: Task) -> Writing:
+    """The text goes on."""
+    return (yield from _reply(task, "complete", prompts.complete(task.question)))
+
+
+def reshape(task: Task, draft: Draft) -> Writing:
+    """What a strategy found, once more in the form that the settings' grammar holds; not shown as it comes."""
+    computed = [f"{step.text}\n {step.expression} = {step.value}" for step in draft.steps if step.value]
+    found = "\n".join((*computed, draft.text))
+    unseen = replace(task, emit=lambda event: None)
+    shaped = yield from _reply(unseen, draft.solved_by, prompts.reshape(task.question, found))
+    return replace(draft, text=shaped.text, truncated=shaped.truncated)
+
+
 def program(task: Task) -> Writing:
     """A straight-line program; where two have no value, a chain of thought."""
     notes = []
@@ -168,6 +191,7 @@ def _answer(task: Task, solved_by: str, prompt: Prompt, stop: tuple[str, ...] = 
     limit = task.settings.max_tokens
     task.answerer.read(prompt, limit + (LETTER_TOKENS if task.question.choices else 0))
     task.show("answer")(prompt.answer_prefix)
+    stop += task.settings.stop
     written = yield task.answerer.write(limit, stop, sampling=task.settings.sampling, on_text=task.show("answer"))
     text = f"{prompt.answer_prefix}{written.text}".strip()
     truncated = written.finish == "length"
@@ -177,6 +201,16 @@ def _answer(task: Task, solved_by: str, prompt: Prompt, stop: tuple[str, ...] = 
     if answer is None and task.question.choices:
         answer = yield from _letter(task)
     return Draft(solved_by, text, answer, truncated=truncated)
+
+
+def _reply(task: Task, solved_by: str, prompt: Prompt) -> Writing:
+    """A text that is no short answer, under the settings' grammar if there is one."""
+    settings = task.settings
+    task.answerer.read(prompt, settings.max_tokens)
+    written = yield task.answerer.write(
+        settings.max_tokens, settings.stop, settings.grammar, settings.sampling, task.show("answer")
+    )
+    return Draft(solved_by, written.text, None, truncated=written.finish == "length")
 
 
 def _letter(task: Task) -> Generator[Request, Completion, str | None]:

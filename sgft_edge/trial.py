@@ -79,7 +79,9 @@ def _key(
     """What must be equal for rows to belong to one run: the settings and the files that the strategy uses."""
     given = problems[0].asked.guidance is not None  # all have one or none has
     used = {"prompts", *parts(settings.strategy, given or made is not None)}
-    key = {**asdict(settings), "plan": solver.cast.plan if settings.plan == "auto" else settings.plan}
+    key = asdict(settings)
+    del key["stop"], key["grammar"]  # nothing that is measured uses them
+    key |= {"plan": solver.cast.plan if settings.plan == "auto" else settings.plan}
     if settings.strategy not in ("exact", "auto"):
         del key["plan"], key["operands"]
     digests = {name: digest for name, digest in solver.cast.digests.items() if name in used}

@@ -1,0 +1,123 @@
+"""`sgft-edge serve`: an OpenAI-compatible server on this machine, and a page to ask in a browser."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sgft_edge.errors import InputError, SgftError
+from sgft_edge.options import model_options, open_solver, read_text
+from sgft_edge.settings import Settings
+from sgft_edge.store import entry_for
+
+if TYPE_CHECKING:
+    from sgft_edge.solver import Solver
+
+KEY_VARIABLE = "SGFT_EDGE_API_KEY"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    from sgft_edge.cli import run
+
+    return run(command, argv)
+
+
+@click.command("serve", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Others need an API key.")
+@click.option("--port", default=8080, show_default=True, metavar="N", help="0 takes a free one.")
+@click.option("--also", multiple=True, metavar="MODEL", help="Another model to offer, in both roles; repeatable.")
+@click.option("--parallel", default=8, show_default=True, metavar="N", help="Requests worked on at once.")
+@click.option("--queue", default=32, show_default=True, metavar="N", help="Requests that may wait.")
+@click.option("--timeout", default=600.0, show_default=True, metavar="SECONDS", help="Longest time of a request.")
+@click.option("--max-tokens", default=2048, show_default=True, metavar="N", help="Longest free answer.")
+@click.option("--max-body", default=1_000_000, show_default=True, metavar="BYTES", help="Largest request.")
+@click.option("--api-key-file", type=click.Path(path_type=Path), help=f"The key; or set {KEY_VARIABLE}.")
+@click.option("--allow-host", multiple=True, metavar="NAME", help="A name by which clients reach this server.")
+@click.option("--cors", multiple=True, metavar="ORIGIN", help="A site whose pages may ask, such as https://my.site.")
+@model_options
+def command(host: str, port: int, also: tuple[str, ...], **given: Any) -> None:
+    """Serve models to a browser and to OpenAI clients, offline.
+
+    The page is at http://127.0.0.1:8080/, the interface under /v1. A model's name may carry a strategy, as in
+    smollm2:exact.
+    """
+    for name in ("parallel", "timeout", "max_tokens", "max_body"):
+        if given[name] <= 0:
+            raise InputError(f"{name}: expected more than 0, found {given[name]}")
+    key = _key(given["api_key_file"])
+    if key is None and not _is_loopback(host):
+        raise InputError(f"host: expected an API key to serve {host}: give --api-key-file or set {KEY_VARIABLE}")
+    try:
+        import uvicorn
+
+        from sgft_edge.server.app import application
+        from sgft_edge.server.work import Limits
+    except ImportError as e:
+        raise SgftError("serving needs starlette and uvicorn: pip install 'sgft-edge[serve]'") from e
+    limits = Limits(
+        slots=given["parallel"],
+        queue=given["queue"],
+        seconds=given["timeout"],
+        body=given["max_body"],
+        max_tokens=given["max_tokens"],
+        votes=given["parallel"],
+    )
+    listening = _listen(host, port)
+    with listening:
+        solvers = _solvers(given, also)
+        app = application(solvers, limits, key=key, hosts=given["allow_host"], origins=given["cors"])
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+        place = f"[{host}]" if ":" in host else host
+        names, port = ", ".join(solvers), listening.getsockname()[1]
+        click.echo(f"Serving {names} at http://{place}:{port}/ (Ctrl-C stops it)", err=True)
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _solvers(given: dict[str, Any], also: tuple[str, ...]) -> dict[str, Solver]:
+    """A solver for each model by its name."""
+    first = open_solver(given, Settings(), given["parallel"])
+    solvers = {_name(given["guide"]): first}
+    alone = {"answerer": None, "adapter": "auto", "answerer_adapter": "auto"}
+    try:
+        for model in also:
+            options = {**given, **alone, "guide": model}
+            solvers[_name(model)] = open_solver(options, Settings(), given["parallel"], first)
+    except BaseException:
+        first.close()
+        raise
+    return solvers
+
+
+def _name(model: str) -> str:
+    entry = entry_for(model)
+    return entry.name if entry is not None else Path(model).stem
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The socket that is served. Raises `SgftError` where it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as e:
+        raise SgftError(f"cannot listen at {host}:{port}: {e}: choose another --host or --port") from e
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _key(file: Path | None) -> str | None:
+    """The API key from a file or the environment. Raises `InputError` for one that no header can carry."""
+    key = read_text(file, "API key").strip() if file is not None else os.environ.get(KEY_VARIABLE)
+    if key is not None and not (key.isascii() and key.isprintable() and key and " " not in key):
+        raise InputError("API key: expected printable ASCII without spaces, found something else: write another")
+    return key

@@ -1,0 +1,246 @@
+"""The endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+
+from sgft_edge import __version__
+from sgft_edge.machine import peak_bytes, resident_bytes
+from sgft_edge.server import wire
+from sgft_edge.server.guard import Guard
+from sgft_edge.server.wire import ApiError, Chunks
+from sgft_edge.server.work import Desk, Limits, Work
+from sgft_edge.settings import STRATEGIES
+from sgft_edge.solution import Event
+from sgft_edge.solver import Solver
+
+WEB = Path(__file__).parent.parent / "web"
+_BODY_SECONDS = 60.0
+_GONE = 499  # nginx's status for a client that closed its connection; nobody reads it
+
+
+class Endpoints:
+    """What the routes call."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def models(self, _: Request) -> Response:
+        """Each model with its strategies, and each of those as a model of its own: `NAME:STRATEGY`."""
+        strategies = [strategy for strategy in STRATEGIES if strategy != "complete"]
+        data: list[dict[str, Any]] = []
+        for name in self._desk.solvers:
+            model = {"object": "model", "created": 0, "owned_by": "sgft-edge"}
+            data.append({"id": name, **model, "strategies": strategies})
+            data += [{"id": f"{name}:{strategy}", **model} for strategy in strategies]
+        return JSONResponse({"object": "list", "data": data})
+
+    async def health(self, _: Request) -> Response:
+        """How much is going on, and the process's memory in MB of 10**6 bytes."""
+        desk, resident = self._desk, resident_bytes()
+        state = {
+            "status": "ok",
+            "version": __version__,
+            "running": min(desk.under_way, desk.limits.slots),
+            "waiting": max(desk.under_way - desk.limits.slots, 0),
+            "slots": desk.limits.slots,
+            "memory_mb": None if resident is None else round(resident / 1e6, 1),
+            "peak_mb": round(peak_bytes() / 1e6, 1),
+            "device": next(iter(desk.solvers.values())).cast.device,
+        }
+        return JSONResponse(state)
+
+    async def chat(self, request: Request) -> Response:
+        return await self._complete(request, chat=True)
+
+    async def complete(self, request: Request) -> Response:
+        return await self._complete(request, chat=False)
+
+    async def refuse(self, _: Request, error: Exception) -> Response:
+        """An error in OpenAI's form."""
+        if isinstance(error, HTTPException):
+            error = ApiError(error.status_code, str(error.detail))
+        assert isinstance(error, ApiError)
+        retry = {"retry-after": str(self._desk.retry_after)} if error.status == 429 else None
+        return JSONResponse(error.body, error.status, retry)
+
+    async def _complete(self, request: Request, chat: bool) -> Response:
+        limits, default = self._desk.limits, next(iter(self._desk.solvers))
+        try:
+            body = await _json_object(request, limits.body)
+        except ClientDisconnect:
+            return Response(status_code=_GONE)
+        asked = await asyncio.to_thread(wire.asked, body, chat, default, limits.max_tokens, limits.votes)
+        work = self._desk.begin(asked)
+        try:
+            event = await _unless_gone(_first(work) if asked.stream else _last(work), request.receive)
+        except BaseException:
+            work.close()
+            raise
+        if event is None or not asked.stream:
+            work.close()
+        if event is None:
+            return Response(status_code=_GONE)
+        if asked.stream:
+            return EventStream(work, event)
+        assert event.solution is not None
+        return JSONResponse(wire.reply(asked, event.solution))
+
+
+class EventStream(Response):
+    """Server-sent events of some work, whose first event is known; it is closed once the client has gone."""
+
+    def __init__(self, work: Work, first: Event) -> None:
+        self.status_code = 200
+        self.background = None
+        self.init_headers({"content-type": "text/event-stream; charset=utf-8", "x-accel-buffering": "no"})
+        self._work = work
+        self._first = first
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def write() -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            async with aclosing(self._lines()) as lines:
+                async for line in lines:
+                    await send({"type": "http.response.body", "body": f"{line}\n\n".encode(), "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+        try:
+            await _unless_gone(write(), receive)
+        finally:
+            self._work.close()
+
+    async def _lines(self) -> AsyncGenerator[str]:
+        asked = self._work.asked
+        chunks = Chunks(asked)
+        event: Event | None = self._first
+        while True:
+            if event is None:
+                yield ": still at work"
+            else:
+                yield _data(chunks.of(event))
+                if event.solution is not None:
+                    break
+            try:
+                event = await self._work.next()
+            except ApiError as e:
+                yield _data(e.body)
+                break
+        if event is not None and event.solution is not None and asked.include_usage:
+            yield _data(chunks.usage(event.solution))
+        yield "data: [DONE]"
+
+
+def application(
+    solvers: Mapping[str, Solver],
+    limits: Limits | None = None,
+    *,
+    key: str | None = None,
+    hosts: tuple[str, ...] = (),
+    origins: tuple[str, ...] = (),
+) -> Starlette:
+    """The ASGI application for solvers by the names of their models; it closes them when it ends.
+
+    With a `key`, requests under /v1 must bring it. `hosts` are names in a Host header beside localhost and addresses;
+    `origins` those of other sites whose pages may ask.
+    """
+    endpoints = Endpoints(Desk(solvers, limits or Limits()))
+
+    async def page(_: Request) -> Response:
+        return FileResponse(WEB / "index.html")
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        for solver in solvers.values():
+            await asyncio.to_thread(solver.close)
+
+    middleware = [Middleware(Guard, key=key, hosts=hosts, origins=origins)]
+    if origins:
+        methods = ["GET", "POST"]
+        middleware.append(Middleware(CORSMiddleware, allow_origins=origins, allow_methods=methods, allow_headers=["*"]))
+    return Starlette(
+        routes=[
+            Route("/v1/chat/completions", endpoints.chat, methods=["POST"]),
+            Route("/v1/completions", endpoints.complete, methods=["POST"]),
+            Route("/v1/models", endpoints.models),
+            Route("/health", endpoints.health),
+            Route("/", page),
+            Mount("/web", StaticFiles(directory=WEB)),
+        ],
+        middleware=middleware,
+        exception_handlers={ApiError: endpoints.refuse, HTTPException: endpoints.refuse},
+        lifespan=lifespan,
+    )
+
+
+async def _first(work: Work) -> Event:
+    """The first event: an error that comes before it has a status of its own."""
+    while (event := await work.next()) is None:
+        pass
+    return event
+
+
+async def _last(work: Work) -> Event:
+    """The event with the solution."""
+    while (event := await work.next()) is None or event.solution is None:
+        pass
+    return event
+
+
+async def _unless_gone(work: Awaitable[Any], receive: Receive) -> Any:
+    """What the work returns, or raises; None where the client goes away before it is done."""
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(gone())
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.wait({working, leaving})
+
+
+async def _json_object(request: Request, limit: int) -> dict[str, Any]:
+    """The JSON object that a request brings in at most `limit` bytes. Raises `ApiError`."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise ApiError(415, "Content-Type: expected application/json")
+    raw = bytearray()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for part in request.stream():
+                raw += part
+                if len(raw) > limit:
+                    raise ApiError(413, f"the body: expected at most {limit} bytes, found more")
+    except TimeoutError:
+        raise ApiError(408, "the body did not arrive in time") from None
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError) as e:
+        raise ApiError(400, f"the body: expected JSON, found something else ({e})") from e
+    if not isinstance(value, dict):
+        raise ApiError(400, "the body: expected a JSON object, found another value")
+    return value
+
+
+def _data(value: Mapping[str, Any]) -> str:
+    return f"data: {json.dumps(value, ensure_ascii=False)}"

@@ -1,0 +1,82 @@
+"""Who may ask, as ASGI middleware around the whole application.
+
+A page of another site can send requests to 127.0.0.1, and by DNS rebinding (a name of its own that suddenly means
+127.0.0.1) read the replies. So the Host must be an address or a name that we know, and an Origin, which browsers send
+along, must be our own or one that was allowed.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sgft_edge.server.wire import ApiError
+
+_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-cache",
+}
+
+
+class Guard:
+    """Lets through what comes to a known host, from our own page or an allowed origin, and under `/v1` with the key."""
+
+    def __init__(self, app: ASGIApp, key: str | None, hosts: Collection[str], origins: Collection[str]) -> None:
+        self._app = app
+        self._key = key.encode() if key is not None else None
+        self._hosts = {"localhost", *hosts}
+        self._origins = set(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            self._check(scope)
+        except ApiError as e:
+            await JSONResponse(e.body, e.status)(scope, receive, send_with_headers)
+        else:
+            await self._app(scope, receive, send_with_headers)
+
+    def _check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self._is_known(host):
+            raise ApiError(403, f"Host: expected an address or a name given with --allow-host, found {host[:80]!r}")
+        origin = headers.get("origin")
+        if origin is not None and origin not in self._origins and urlsplit(origin).netloc != host:
+            raise ApiError(403, f"Origin: expected this server's own or one given with --cors, found {origin[:80]!r}")
+        preflight = scope["method"] == "OPTIONS" and origin in self._origins
+        if self._key is not None and scope["path"].startswith("/v1/") and not preflight:
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._key):
+                raise ApiError(401, "Authorization: expected Bearer and this server's key", code="invalid_api_key")
+
+    def _is_known(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            if name.lower() in self._hosts:
+                return True
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
