@@ -12,6 +12,7 @@ from sgft_edge.errors import SgftError
 
 _COMMANDS = {
     "solve": "Solve a question, or a file of questions.",
+    "chat": "Talk with a model on the terminal.",
     "serve": "Serve models to a browser and to OpenAI clients.",
     "models": "Show, fetch, check and name models.",
     "evaluate": "Measure strategies on problems with known answers.",

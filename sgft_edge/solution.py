@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,6 +21,12 @@ class Step:
     text: str
     expression: str | None = None
     value: str | None = None
+
+
+def worked_out(steps: Sequence[Step], text: str) -> str:
+    """An answer with what was computed on the way to it, a step and its expression each on a line."""
+    lines = [f"{n}. {step.text}\n {step.expression} = {step.value}" for n, step in enumerate(steps, 1) if step.value]
+    return "\n".join((*lines, text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ class Solver:
             ballot.cancel()
             raise
 
-    def stream(self, question: str | Question, settings: Settings | None = None) -> Iterator[Event]:
+    def stream(self, question: str | Question, settings: Settings | None = None) -> Generator[Event]:
         """Solve one question and show how; the last event brings the solution. Closing the iterator stops the work.
 
         What is shown of several votes is the first.

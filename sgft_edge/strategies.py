@@ -28,7 +28,7 @@ from sgft_edge.program import run
 from sgft_edge.prompts import Prompt
 from sgft_edge.question import MAX_KEY, Question
 from sgft_edge.settings import SAMPLED, Sampling, Settings
-from sgft_edge.solution import Event, Step
+from sgft_edge.solution import Event, Step, worked_out
 
 Writing = Generator[Request, Completion, "Draft"]
 
@@ -133,8 +133,7 @@ def complete(task: Task) -> Writing:
 
 def reshape(task: Task, draft: Draft) -> Writing:
     """What a strategy found, once more in the form that the settings' grammar holds; not shown as it comes."""
-    computed = [f"{step.text}\n {step.expression} = {step.value}" for step in draft.steps if step.value]
-    found = "\n".join((*computed, draft.text))
+    found = worked_out(draft.steps, draft.text)
     unseen = replace(task, emit=lambda event: None)
     shaped = yield from _reply(unseen, draft.solved_by, prompts.reshape(task.question, found))
     return replace(draft, text=shaped.text, truncated=shaped.truncated)
