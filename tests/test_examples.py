@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import tiny
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -27,3 +30,40 @@ def test_pipeline(tmp_path: Path) -> None:
     assert len(list((out / "export").glob("*.gguf"))) == 1
     assert "Answer" in done.stdout
     assert f"{base.name} + " in done.stderr
+
+
+@pytest.mark.parametrize(("name", "expected"), [("ask.py", "answer:"), ("many.py", "asyncio:")])
+def test_python(name: str, expected: str, smollm2: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, smollm2], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count(expected) == {"ask.py": 2, "many.py": 6}[name]
+
+
+@pytest.fixture(scope="module")
+def address(llama: Path) -> Iterator[str]:
+    """Where a server answers, with the tiny model."""
+    command = [sys.executable, "-m", "sgft_edge.cli", "serve", "--guide", str(llama), "--adapter", "none"]
+    with subprocess.Popen([*command, "--port", "0"], stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        line = server.stderr.readline()
+        yield line.split(" at ")[1].split("/ ")[0]
+        server.terminate()
+
+
+@pytest.mark.parametrize(("program", "name"), [("bash", "client.sh"), ("node", "client.mjs")])
+def test_clients(program: str, name: str, address: str) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not on this machine")
+    done = subprocess.run([program, EXAMPLES / name, address], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert ("data: [DONE]" if name == "client.sh" else "solved by ") in done.stdout
+
+
+def test_a_client_shows_the_servers_errors(address: str) -> None:
+    done = subprocess.run(
+        ["bash", EXAMPLES / "client.sh", f"{address}/nowhere"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 22
+    assert "Not Found" in done.stdout
