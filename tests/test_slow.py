@@ -65,3 +65,10 @@ def test_memory_of_two_roles_and_under_a_limit(smollm2: Path) -> None:
     assert ratio is not None
     assert float(ratio[1]) <= 1.15
     assert "answered 'The answer is" in done.stdout
+
+
+def test_a_server_under_clients_that_misbehave(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.soak", str(tiny_model(tmp_path / "tiny.gguf")), "--minutes", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "left a stream" in done.stdout
