@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -63,6 +64,7 @@ class RemoteRequest:
     on_text: Callable[[str], None] | None
     result: Completion | None = None
     error: Exception | None = None
+    began: float = field(default_factory=time.perf_counter)
 
     @property
     def engine(self) -> Endpoint:
@@ -77,6 +79,7 @@ class RemoteRequest:
         usage = self.turn.usage
         usage.prefilled, usage.decoded = usage.prefilled + reply.tokens_in, usage.decoded + reply.tokens_out
         usage.calls += 1
+        usage.seconds += time.perf_counter() - self.began
         self.turn.force(text)
         self.result = Completion(text, reply.tokens_out, "stop" if cuts else "length" if reply.cut else "end")
 

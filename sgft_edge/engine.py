@@ -12,6 +12,7 @@ The engine belongs to one thread.
 from __future__ import annotations
 
 import codecs
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -31,12 +32,16 @@ _PREFIXES = 8  # fixed prefixes whose state is kept in memory
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens of one role: read or forced, sampled, taken over from a KV cache; and decode calls shared in."""
+    """Tokens of one role: read or forced, sampled, taken over from a KV cache; and the decode calls it had a share in.
+
+    `seconds` is that share in the calls' time; of an endpoint, its requests' time.
+    """
 
     prefilled: int = 0
     decoded: int = 0
     reused: int = 0
     calls: int = 0
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,8 +327,11 @@ class Engine:
                 context.output[end - 1] = 1
                 rows[sequence.slot] = end - 1
             n = end
+        began = time.perf_counter()
         context.decode(n)
+        share = (time.perf_counter() - began) / len(work)
         for sequence, count in work:
+            sequence.usage.seconds += share
             sequence.cells += sequence.pending[:count]
             del sequence.pending[:count]
             sequence.usage.calls += 1

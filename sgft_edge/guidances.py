@@ -17,7 +17,7 @@ class Made:
     """A guidance, the tokens that it took (as `engine.Usage`), and by which files it was made."""
 
     text: str
-    usage: Mapping[str, int]
+    usage: Mapping[str, float]
     models: Mapping[str, str]
     digests: Mapping[str, str]
     seed: int

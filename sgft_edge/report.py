@@ -33,9 +33,10 @@ class Line:
     """One run: counts of problems, and means a problem.
 
     `guide_tokens` and `answerer_tokens` were decoded, `read` and `reused` are the prompts' tokens that were computed
-    or found in a KV cache. `seconds` are wall-clock, `peak_mb` is the process's memory in MB of 10**6 bytes.
-    `failures` counts the wrong answers by class. `flips` compare with the first run; None for that one, and where the
-    problems are others.
+    or found in a KV cache. `seconds` are wall-clock; `guide_seconds` and `answerer_seconds`, None where a row has none,
+    each role's share in the time of decode calls. `peak_mb` is the process's memory in MB of 10**6 bytes. `failures`
+    counts the wrong answers by class. `flips` compare with the first run; None for that one, and where the problems
+    are others.
     """
 
     name: str
@@ -49,6 +50,8 @@ class Line:
     read: float = 0.0
     reused: float = 0.0
     seconds: float
+    guide_seconds: float | None = None
+    answerer_seconds: float | None = None
     peak_mb: float | None = None
     failures: Mapping[str, int] = field(default_factory=dict)
     flips: Flips | None = None
@@ -87,8 +90,12 @@ def summarize(rows: Rows, first: Rows | None = None) -> Line:
     failures = Counter(found.kind for row in rows if (found := failure(row)))
 
     def mean(kind: str, *roles: str) -> float:
-        counted: int = sum(row["usage"][role].get(kind, 0) for row in solved for role in roles if role in row["usage"])
+        counted: float = sum(
+            row["usage"][role].get(kind, 0) for row in solved for role in roles if role in row["usage"]
+        )
         return counted / max(len(solved), 1)
+
+    timed = all("seconds" in usage for row in solved for usage in row["usage"].values())
 
     return Line(
         name=_name(rows[0]),
@@ -102,6 +109,8 @@ def summarize(rows: Rows, first: Rows | None = None) -> Line:
         read=mean("prefilled", "guide", "answerer"),
         reused=mean("reused", "guide", "answerer"),
         seconds=sum(row["wall_seconds"] for row in rows) / len(rows),
+        guide_seconds=mean("seconds", "guide") if timed else None,
+        answerer_seconds=mean("seconds", "answerer") if timed else None,
         peak_mb=max((row["peak_mb"] for row in rows if "peak_mb" in row), default=None),
         failures=failures,
         flips=compare(rows, first) if first else None,

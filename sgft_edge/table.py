@@ -45,20 +45,23 @@ def results(lines: Sequence[Line]) -> Table:
 
 
 def costs(lines: Sequence[Line]) -> Table:
-    """Tokens a problem by stage, and memory."""
-    titles = ("strategy", "read", "from cache", "guide wrote", "answerer wrote", "MB at peak")
-    numbers = ("read", "reused", "guide_tokens", "answerer_tokens")
-    return Table(
-        titles,
-        tuple(
-            (
-                line.name,
-                *(f"{getattr(line, name):.1f}" for name in numbers),
-                "" if line.peak_mb is None else f"{line.peak_mb:.0f}",
-            )
-            for line in lines
-        ),
+    """Tokens and seconds a problem by stage, and memory."""
+    columns = (
+        ("read", "read", 1),
+        ("from cache", "reused", 1),
+        ("guide wrote", "guide_tokens", 1),
+        ("answerer wrote", "answerer_tokens", 1),
+        ("guide's seconds", "guide_seconds", 2),
+        ("answerer's seconds", "answerer_seconds", 2),
+        ("MB at peak", "peak_mb", 0),
     )
+
+    def cell(line: Line, name: str, digits: int) -> str:
+        value = getattr(line, name)
+        return "" if value is None else f"{value:.{digits}f}"
+
+    cells = tuple((line.name, *(cell(line, name, digits) for _, name, digits in columns)) for line in lines)
+    return Table(("strategy", *(title for title, _, _ in columns)), cells)
 
 
 def failures(lines: Sequence[Line]) -> Table:

@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -266,6 +267,18 @@ def test_a_longer_prefix_does_not_read_again_what_the_sequence_holds(engine: Eng
     assert (usage.reused, usage.prefilled) == (len(head), len(rest))
     read = Counter((token, position) for _, position, token, _ in probe.rows if position < len(head))
     assert set(read.values()) == {1}
+
+
+def test_the_time_of_a_decode_call_is_shared_by_who_is_in_it(engine: Engine) -> None:
+    sequences = [begin(engine, TEXT), begin(engine, TEXT)]
+    usages = [sequence.usage for sequence in sequences]
+    began = time.perf_counter()
+    run(*(sequence.complete(8) for sequence in sequences))
+    passed = time.perf_counter() - began
+    assert usages[0].seconds == pytest.approx(usages[1].seconds)
+    assert 0.2 * passed < sum(usage.seconds for usage in usages) <= passed
+    for sequence in sequences:
+        sequence.close()
 
 
 def test_usage_adds_up_over_forced_and_decoded_text(engine: Engine) -> None:

@@ -117,8 +117,12 @@ def test_summary_counts() -> None:
         1,
     )
     assert (found.guide_tokens, found.answerer_tokens, found.decoded, found.seconds) == (10.0, 5.0, 15.0, 2.0)
+    assert (found.guide_seconds, found.answerer_seconds) == (None, None)  # rows without these figures
     assert found.failures == {"fell back": 1, "error": 1}
     assert found.flips is None
+    timed = {"guide": {"decoded": 10, "seconds": 3.0}, "answerer": {"decoded": 5, "seconds": 1.0}}
+    newer = summarize([{**row, "usage": timed} if "usage" in row else row for row in rows])
+    assert (newer.guide_seconds, newer.answerer_seconds) == (3.0, 1.0)
     other = [{**row, "correct": not row["correct"]} for row in rows]
     against = summarize(rows, other)
     assert against.flips == Flips(gained=1, lost=2)
