@@ -14,13 +14,13 @@ model=$1 out=$2
 shift 2
 untuned=(--adapter none --answerer-adapter none)
 tuned=(--adapter "${GUIDE_ADAPTER:-auto}" --answerer-adapter "${ANSWERER_ADAPTER:-auto}")
-all="direct cot plan program untuned-sg tuned-sg untuned-first untuned-stepwise tuned-first tuned-stepwise"
+all="direct cot plan calc program untuned-sg tuned-sg untuned-first untuned-stepwise tuned-first tuned-stepwise"
 all="$all tuned-guide-alone votes teacher teacher-tuned untuned-guidance tuned-guidance"
 mkdir -p "$out"
 
 options() {
     case $1 in
-    direct | cot | plan | program) echo --strategy "$1" "${untuned[@]}" ;;
+    direct | cot | plan | calc | program) echo --strategy "$1" "${untuned[@]}" ;;
     tuned-program) echo --strategy program --adapter none --answerer-adapter "$PROGRAM_ADAPTER" ;;
     untuned-sg) echo --strategy sg "${untuned[@]}" ;;
     tuned-sg) echo --strategy sg "${tuned[@]}" ;;

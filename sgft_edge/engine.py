@@ -46,11 +46,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A decoded text without its stop string; `tokens` were sampled for it, the ending one included."""
+    """A decoded text without the stop string that ended it; `tokens` were sampled for it, the ending one included."""
 
     text: str
     tokens: int
     finish: Literal["stop", "end", "length"]
+    ending: str = ""
 
 
 class Sequence:
@@ -170,9 +171,10 @@ class Request:
             return
         self._tokens.append(token)
         self._text += self._utf8.decode(model.piece(token))
-        cuts = [i for s in self.stop if (i := self._text.find(s)) >= 0]
+        cuts = [(i, s) for s in self.stop if (i := self._text.find(s)) >= 0]
         if cuts:
-            self._finish(self._text[: min(cuts)], "stop", len(self._tokens))
+            at, ending = min(cuts)
+            self._finish(self._text[:at], "stop", len(self._tokens), ending)
         elif len(self._tokens) >= self.max_tokens:
             self._finish(self._text + self._utf8.decode(b"", True), "length", len(self._tokens))
         else:
@@ -192,11 +194,11 @@ class Request:
             self.on_text(_printable(self._text[self._shown : end]))
             self._shown = end
 
-    def _finish(self, text: str, finish: Literal["stop", "end", "length"], tokens: int) -> None:
+    def _finish(self, text: str, finish: Literal["stop", "end", "length"], tokens: int, ending: str = "") -> None:
         self._text = text
         self._show(len(text))
         self._settle(len(text.encode(errors="surrogateescape")))
-        self.result = Completion(_printable(text), tokens, finish)
+        self.result = Completion(_printable(text), tokens, finish, ending)
         self.close()
 
     def _settle(self, n_bytes: int) -> None:

@@ -12,6 +12,7 @@ from typing import Self
 from sgft_edge import strategies
 from sgft_edge.adapters import Name
 from sgft_edge.backend import Request
+from sgft_edge.calc import calc
 from sgft_edge.cast import Cast, open_cast
 from sgft_edge.engine import Completion
 from sgft_edge.errors import GuidanceError, InputError, SgftError
@@ -28,6 +29,7 @@ _STRATEGIES: Mapping[str, Callable[[Task], Writing]] = {
     "direct": strategies.direct,
     "cot": strategies.cot,
     "plan": strategies.plan,
+    "calc": calc,
     "program": strategies.program,
     "sg": strategies.sg,
     "exact": exact,

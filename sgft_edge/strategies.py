@@ -3,6 +3,7 @@
 direct    the answer alone
 cot       a chain of thought
 plan      a plan and its execution in one free answer (https://arxiv.org/abs/2305.04091)
+calc      a chain of thought whose equations are computed exactly: see `calc.py`
 program   a straight-line program, computed exactly
 sg        a guidance, then a free answer that follows it (https://arxiv.org/abs/2412.09906)
 exact     a guidance, then one expression a step, computed exactly: see `exact.py`
@@ -40,6 +41,7 @@ _PARTS = {
     "direct": ("answerer",),
     "cot": ("answerer",),
     "plan": ("answerer",),
+    "calc": ("answerer",),
     "program": ("answerer", "program_adapter"),
     "sg": (*GUIDE_PARTS, "answerer"),
     "exact": (*GUIDE_PARTS, "answerer", "answerer_adapter"),
