@@ -22,7 +22,7 @@ _LEAD = 6  # tokens in which a value must begin after its equals sign
 _DIGITS = tuple("0123456789-")
 _SEGMENT = 300  # characters before an equals sign that may belong to its expression
 
-_UNITS = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s*\{[^{}]*\}")
+_UNITS = re.compile(r"(?:/\s*)?\\(?:text|textbf|mathrm|mathbf)\s*\{[^{}]*\}")
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _REWRITTEN = [
     (re.compile(pattern), plain)
