@@ -224,7 +224,7 @@ class Solver:
     def _choose(self, question: Question, wanted: str) -> tuple[str, str]:
         """The strategy, and the reason for it."""
         if wanted != "auto":
-            return wanted, "asked for"
+            return wanted, "a reply to the conversation" if wanted == "chat" else "asked for"
         if question.choices:
             measured = self.cast.auto_choices
             return measured or "sg", "the question has choices" + (", and this measured best" if measured else "")
