@@ -1,0 +1,56 @@
+// The dialogs: settings, a new title, and whether to delete.
+
+import { byId } from "./dom.js";
+import { LIMITS, apiKey } from "./store.js";
+
+/** Show a dialog; the form's fields where it was submitted, null where it was closed in another way. */
+function asked(dialog) {
+  const form = dialog.querySelector("form");
+  return new Promise((resolve) => {
+    let fields = null;
+    const ends = new AbortController();
+    const listen = (node, kind, action) => node.addEventListener(kind, action, { signal: ends.signal });
+    listen(form, "submit", (event) => {
+      event.preventDefault();
+      fields = new FormData(form);
+      dialog.close();
+    });
+    listen(form.querySelector("[value=cancel]"), "click", () => dialog.close());
+    listen(dialog, "click", (event) => event.target === dialog && dialog.close()); // outside of the form
+    listen(dialog, "close", () => {
+      ends.abort();
+      resolve(fields);
+    });
+    dialog.showModal();
+  });
+}
+
+/** The settings as the user leaves them, with the `key`; null where nothing is to change. */
+export async function askSettings(settings, focusOn = "system") {
+  const { elements } = byId("settings").querySelector("form");
+  elements.system.value = settings.system;
+  elements.key.value = apiKey();
+  for (const name of Object.keys(LIMITS)) elements[name].value = settings[name] ?? "";
+  const answered = asked(byId("settings"));
+  elements[focusOn].focus();
+  const fields = await answered;
+  if (!fields) return null;
+  const numbers = Object.keys(LIMITS).map((name) => [name, fields.get(name) === "" ? null : Number(fields.get(name))]);
+  const system = fields.get("system").trim();
+  return { settings: { ...settings, system, ...Object.fromEntries(numbers) }, key: fields.get("key").trim() };
+}
+
+/** A new title, null where the old one stays. */
+export async function askTitle(title) {
+  const field = byId("rename").querySelector("form").elements.title;
+  field.value = title;
+  const answered = asked(byId("rename"));
+  field.select();
+  return (await answered)?.get("title").trim() || null;
+}
+
+/** Whether to delete a conversation. */
+export async function askDelete(title) {
+  byId("delete-what").textContent = title;
+  return (await asked(byId("delete"))) !== null;
+}
