@@ -68,17 +68,9 @@ def pieces(kind: str, text: str, size: int = 7) -> list[Event]:
 
 def solution(answer: str | None = None, **more: Any) -> Event:
     """The event that comes last, as the server sends it."""
-    named = {"strategy": "exact", "solved_by": "exact", "why": "asked for", "seconds": 0.5, "truncated": False}
-    return {
-        "kind": "solution",
-        "answer": answer,
-        "notes": [],
-        "guidance": [],
-        "votes": {},
-        "steps": [],
-        **named,
-        **more,
-    }
+    usual = {"strategy": "exact", "solved_by": "exact", "why": "asked for", "seconds": 0.5, "truncated": False}
+    empty: Event = {"notes": [], "guidance": [], "votes": {}, "steps": []}
+    return {"kind": "solution", "answer": answer, **empty, **usual, **more}
 
 
 def computed(*steps: tuple[str, str | None, str | None]) -> list[Event]:

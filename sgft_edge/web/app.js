@@ -58,7 +58,7 @@ function show() {
   document.title = current.title ? `${title} – sgft-edge` : "sgft-edge";
   byId("welcome").hidden = current.turns.length > 0;
   byId("none-kept").hidden = conversations.size > 0;
-  showTurns();
+  views.forEach((view, index) => view.update(index === views.length - 1));
   showList(conversations.values(), current, runs, {
     open(conversation) {
       open(conversation);
@@ -68,10 +68,6 @@ function show() {
     remove,
   });
   showControls();
-}
-
-function showTurns() {
-  views.forEach((view, index) => view.update(index === views.length - 1));
 }
 
 async function rename(conversation) {
@@ -208,7 +204,7 @@ function showSoon() {
   requestAnimationFrame(() => {
     awaited = false;
     const stick = follows();
-    showTurns();
+    views.at(-1)?.update(true); // the only one that can be under way
     if (stick) log.scrollTop = log.scrollHeight;
   });
 }

@@ -3,26 +3,31 @@
 import { byId } from "./dom.js";
 import { LIMITS, apiKey } from "./store.js";
 
+const waiting = new Map(); // what to call with a dialog's fields, or with null
+
+for (const dialog of document.querySelectorAll("dialog")) {
+  const form = dialog.querySelector("form");
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    end(dialog, new FormData(form));
+  });
+  form.querySelector("[value=cancel]").addEventListener("click", () => end(dialog, null));
+  dialog.addEventListener("click", (event) => event.target === dialog && end(dialog, null)); // outside of the form
+  dialog.addEventListener("close", () => dialog.open || end(dialog, null)); // by Escape; it may be open again by now
+}
+
 /** Show a dialog; the form's fields where it was submitted, null where it was closed in another way. */
 function asked(dialog) {
-  const form = dialog.querySelector("form");
-  return new Promise((resolve) => {
-    let fields = null;
-    const ends = new AbortController();
-    const listen = (node, kind, action) => node.addEventListener(kind, action, { signal: ends.signal });
-    listen(form, "submit", (event) => {
-      event.preventDefault();
-      fields = new FormData(form);
-      dialog.close();
-    });
-    listen(form.querySelector("[value=cancel]"), "click", () => dialog.close());
-    listen(dialog, "click", (event) => event.target === dialog && dialog.close()); // outside of the form
-    listen(dialog, "close", () => {
-      ends.abort();
-      resolve(fields);
-    });
-    dialog.showModal();
-  });
+  end(dialog, null);
+  dialog.showModal();
+  return new Promise((resolve) => waiting.set(dialog, resolve));
+}
+
+function end(dialog, fields) {
+  const resolve = waiting.get(dialog);
+  waiting.delete(dialog);
+  dialog.close();
+  resolve?.(fields);
 }
 
 /** The settings as the user leaves them, with the `key`; null where nothing is to change. */

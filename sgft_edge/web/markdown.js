@@ -99,6 +99,7 @@ function belongs(lines, at, space) {
 function inline(parent, text, depth = 0) {
   let plain = "";
   let at = 0;
+  const endless = new Set(); // marks that nothing closes from here on
   const put = (node) => {
     if (plain) parent.append(plain);
     plain = "";
@@ -113,8 +114,10 @@ function inline(parent, text, depth = 0) {
     }
     if (char === "`" || char === "*") {
       const mark = run(text, at);
-      const end = char === "`" ? text.indexOf(mark, at + mark.length) : closing(text, at, mark);
-      if (end > at && depth < DEEPEST) {
+      const tried = !endless.has(mark) && opens(text, at, mark);
+      const end = tried ? closing(text, at + mark.length, mark) : -1;
+      if (tried && end === -1) endless.add(mark);
+      if (end !== -1 && depth < DEEPEST) {
         const inside = text.slice(at + mark.length, end);
         const node = el(char === "`" ? "code" : mark === "*" ? "em" : "strong");
         if (char === "`") node.append(inside);
@@ -140,13 +143,19 @@ function run(text, at) {
   return text.slice(at, end);
 }
 
-/** Where emphasis ends, -1 where it is none. */
-function closing(text, at, mark) {
-  const after = text[at + mark.length];
-  if (mark.length > 2 || !after || /\s/.test(after) || BEFORE.test(text[at - 1] ?? "")) return -1;
-  for (let end = text.indexOf(mark, at + mark.length); end !== -1; ) {
+/** Whether a mark can be the first of two. */
+function opens(text, at, mark) {
+  if (mark[0] === "`") return true;
+  const after = text[at + mark.length] ?? " ";
+  return mark.length <= 2 && !/\s/.test(after) && !BEFORE.test(text[at - 1] ?? "");
+}
+
+/** Where the other of two marks stands, -1 where there is none. */
+function closing(text, from, mark) {
+  for (let end = text.indexOf(mark, from); end !== -1; ) {
     const found = run(text, end);
-    if (found === mark && !/\s/.test(text[end - 1]) && !AFTER.test(text[end + mark.length] ?? "")) return end;
+    const closes = mark[0] === "`" || (!/\s/.test(text[end - 1]) && !AFTER.test(text[end + mark.length] ?? ""));
+    if (found === mark && closes) return end;
     end = text.indexOf(mark, end + found.length);
   }
   return -1;
