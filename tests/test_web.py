@@ -321,6 +321,13 @@ def test_another_tab_brings_its_changes(server: Assistant, visit: Visit) -> None
     answered(page, 2)
     expect(last(page, ".prose")).to_have_text("Again.")
 
+    delete(other, "Hi.")
+    expect(page.locator("#conversations li")).to_have_count(0)
+    server.scripts.append(chat("Still here."))  # it is open here, and goes on
+    ask(page, "And now?")
+    expect(last(page, ".prose")).to_have_text("Still here.")
+    expect(other.locator("#conversations li")).to_have_count(1)
+
 
 # What goes wrong
 

@@ -49,7 +49,8 @@ export async function* answer(request, key, signal) {
 const bearer = (key) => (key ? { authorization: `Bearer ${key}` } : {});
 
 async function short(path, key) {
-  const response = await reach(path, { headers: bearer(key), cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+  const signal = AbortSignal.timeout(PATIENCE);
+  const response = await reach(path, { headers: bearer(key), cache: "no-store", signal });
   if (!response.ok) throw await refusal(response);
   return parsed(await response.text().catch(() => "")); // broken off: nothing that can be understood
 }

@@ -1,10 +1,11 @@
 // The page: conversations, asking, and what the keys do.
 
 import { answer } from "./api.js";
+import { showChoices } from "./choices.js";
 import "./colours.js";
 import { Connection } from "./connection.js";
 import { askDelete, askSettings, askTitle } from "./dialogs.js";
-import { announce, byId, el, setText } from "./dom.js";
+import { announce, byId, setText } from "./dom.js";
 import { fold, inWords, newReply, speed } from "./reply.js";
 import { drawer, drawerIsOpen, showList } from "./sidebar.js";
 import { showServer } from "./status.js";
@@ -13,17 +14,6 @@ import { TurnView, explained, tokensPerSecond } from "./view.js";
 
 const NEAR = 90; // pixels from the end of the conversation within which the page follows what is written
 const ANEW = 0.7; // the temperature of another try where the settings name none: at 0 the text would be the same
-const STRATEGIES = {
-  auto: "Automatic",
-  chat: "Chat",
-  direct: "Direct: the answer alone",
-  cot: "Step by step",
-  plan: "Plan and solve",
-  program: "Program, computed exactly",
-  sg: "Guided: plan, then answer",
-  exact: "Exact: plan, then values",
-  guidance: "Plan only",
-};
 
 const question = byId("question");
 const log = byId("log");
@@ -38,11 +28,17 @@ let views = [];
 function open(conversation) {
   current = conversation;
   store.saveCurrentId(conversation.id);
-  const actions = { retry: () => retry(), enterKey: () => changeSettings("key") };
-  views = conversation.turns.map((turn, index) => new TurnView(turn, index + 1, actions));
-  byId("turns").replaceChildren(...views.map((view) => view.element));
+  views = [];
+  byId("turns").replaceChildren();
+  conversation.turns.forEach(add);
   show();
   log.scrollTop = log.scrollHeight;
+}
+
+function add(turn) {
+  const view = new TurnView(turn, views.length + 1, { retry, enterKey: () => changeSettings("key") });
+  views.push(view);
+  byId("turns").append(view.element);
 }
 
 function startAnew() {
@@ -93,9 +89,9 @@ async function remove(conversation) {
 
 function save(conversation) {
   conversation.unsaved = !store.saveConversation(conversation);
-  if (conversation.unsaved) {
-    notice("This browser has no room to keep the conversation: it is gone when the page is closed. Deleting another one makes room.");
-  }
+  if (!conversation.unsaved) return;
+  const remedy = "Deleting another one makes room.";
+  notice(`This browser has no room to keep the conversation: it is gone when the page is closed. ${remedy}`);
 }
 
 store.onChangeElsewhere((id) => {
@@ -103,8 +99,8 @@ store.onChangeElsewhere((id) => {
   const changed = store.readConversation(id);
   if (changed) conversations.set(id, changed);
   else conversations.delete(id);
-  if (id !== current.id) show();
-  else if (changed) open(changed);
+  if (id === current.id && changed) open(changed);
+  else show();
 });
 
 // Asking
@@ -114,15 +110,11 @@ function ask() {
   if (!text || runs.has(current.id) || !connection.models.length) return;
   question.value = "";
   fitQuestion();
-  if (!current.turns.length) {
-    current.title ||= store.titleOf(text);
-    conversations.set(current.id, current);
-  }
   const turn = { question: text, reply: null };
   current.turns.push(turn);
-  respond(current, turn, 0);
-  open(current);
-  question.focus();
+  current.title ||= store.titleOf(text);
+  add(turn);
+  begin(turn, 0);
 }
 
 /** Answer the last question anew. The same settings would bring the same text again: then with another seed. */
@@ -131,7 +123,11 @@ function retry() {
   if (!turn || runs.has(current.id) || !connection.models.length) return;
   const before = turn.reply?.state === "done" ? turn.reply.asked : null;
   const same = before && ["model", "strategy", "temperature", "seed"].every((name) => before[name] === settings[name]);
-  respond(current, turn, same ? before.tries + 1 : 0);
+  begin(turn, same ? before.tries + 1 : 0);
+}
+
+function begin(turn, tries) {
+  respond(current, turn, tries);
   show();
   log.scrollTop = log.scrollHeight;
   question.focus();
@@ -157,12 +153,14 @@ async function respond(conversation, turn, tries) {
   const abort = new AbortController();
   const run = { reply, stop: () => abort.abort() };
   runs.set(conversation.id, run);
+  conversations.set(conversation.id, conversation); // a new one, or one that another tab deleted
   turn.reply = reply;
   conversation.updated = Date.now();
   save(conversation);
   announce("Being answered.");
-  const sampling = tries ? { temperature: temperature ?? ANEW, seed: ((seed ?? 0) + tries) % 2 ** 32 } : { temperature, seed };
-  const given = Object.entries({ ...sampling, max_tokens }).filter(([, value]) => value !== null);
+  const sampling = { temperature, seed, max_tokens };
+  if (tries) Object.assign(sampling, { temperature: temperature ?? ANEW, seed: ((seed ?? 0) + tries) % 2 ** 32 });
+  const given = Object.entries(sampling).filter(([, value]) => value !== null);
   const request = { model, strategy, messages: messages(conversation, turn), ...Object.fromEntries(given) };
   try {
     for await (const event of answer(request, store.apiKey(), abort.signal)) {
@@ -230,21 +228,6 @@ function fitQuestion() {
   showControls();
 }
 
-function choose(select, options, wanted) {
-  select.replaceChildren(...options.map(([value, label]) => el("option", { value }, label)));
-  select.disabled = false;
-  select.value = options.some(([value]) => value === wanted) ? wanted : options[0][0];
-  return select.value;
-}
-
-function showModels() {
-  const { models } = connection;
-  settings.model = choose(byId("model"), models.map(({ id }) => [id, id]), settings.model);
-  const { strategies } = models.find(({ id }) => id === settings.model);
-  const labelled = (strategies.length ? strategies : ["auto"]).map((name) => [name, STRATEGIES[name] ?? name]);
-  settings.strategy = choose(byId("strategy"), labelled, settings.strategy);
-}
-
 async function changeSettings(focusOn) {
   const changed = await askSettings(settings, focusOn);
   if (!changed) return;
@@ -268,7 +251,7 @@ let offered = null;
 const connection = new Connection(store.apiKey, (it) => {
   if (it.models !== offered && it.models.length) {
     offered = it.models;
-    showModels();
+    showChoices(it.models, settings);
   }
   showServer(it);
   showControls();
@@ -291,7 +274,10 @@ byId("stop").addEventListener("click", () => runs.get(current.id)?.stop());
 byId("new").addEventListener("click", startAnew);
 byId("open-settings").addEventListener("click", () => changeSettings());
 byId("notice-action").addEventListener("click", () => (byId("notice").hidden = true));
-byId("connection-action").addEventListener("click", () => (connection.state === "key" ? changeSettings("key") : connection.look()));
+byId("connection-action").addEventListener("click", () => {
+  if (connection.state === "key") changeSettings("key");
+  else connection.look();
+});
 byId("examples").addEventListener("click", ({ target }) => {
   if (!(target instanceof HTMLButtonElement)) return;
   question.value = target.textContent;
@@ -302,7 +288,7 @@ byId("examples").addEventListener("click", ({ target }) => {
 for (const id of ["model", "strategy"]) {
   byId(id).addEventListener("change", ({ target }) => {
     settings[id] = target.value;
-    showModels();
+    showChoices(connection.models, settings);
     store.saveSettings(settings);
   });
 }
@@ -326,8 +312,11 @@ addEventListener("pagehide", () => {
 
 // Begin
 
-if (/Mac|iPhone|iPad/.test(navigator.platform)) for (const id of ["new-key", "settings-key"]) setText(byId(id), "⌘ K");
-if (damaged) notice(`${damaged === 1 ? "A conversation" : `${damaged} conversations`} could not be read and ${damaged === 1 ? "is" : "are"} left out.`);
+if (/Mac|iPhone|iPad/.test(navigator.platform)) {
+  for (const id of ["new-key", "settings-key"]) setText(byId(id), "⌘ K");
+}
+if (damaged === 1) notice("A conversation could not be read and is left out.");
+else if (damaged) notice(`${damaged} conversations could not be read and are left out.`);
 open(current);
 fitQuestion();
 connection.look();

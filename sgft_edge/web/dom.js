@@ -2,7 +2,7 @@
 
 export const byId = (id) => document.getElementById(id);
 
-/** An element; children that are strings become text. Attributes are never a model's or a user's words. */
+/** An element; children that are strings become text. The only attributes with others' words are labels and values. */
 export function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);

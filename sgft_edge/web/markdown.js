@@ -82,7 +82,9 @@ function list(parent, lines, start, depth) {
     if (own.slice(1).some((line) => line.trim())) blocks(entry, own, depth + 1);
     else inline(entry, own[0]);
     node.append(entry);
-    while (at < lines.length && !lines[at].trim() && ITEM.test(lines.slice(at).find((line) => line.trim()) ?? "")) at += 1;
+    let next = at;
+    while (next < lines.length && !lines[next].trim()) next += 1;
+    if (ITEM.test(lines[next] ?? "")) at = next; // items may have blank lines between them
   }
   parent.append(node);
   return at;

@@ -24,10 +24,7 @@ export function showServer({ state, health, error }) {
   before = state;
 }
 
-function busy(health) {
-  if (!health?.running) return "ready";
-  return health.waiting > 0 ? `${health.running} running, ${health.waiting} waiting` : `${health.running} running`;
-}
+const busy = (health) => (health?.waiting > 0 ? `${health.waiting} waiting` : "ready");
 
 function memory(health) {
   const device = typeof health?.device === "string" ? health.device : "";

@@ -229,17 +229,18 @@ function how(reply) {
   const { solution, usage, asked } = reply;
   const rate = speed(reply);
   const ways = [...new Set([solution.strategy, solution.solved_by])].filter(Boolean).join(", then ");
-  const short = [ways, rate === null ? "" : `${tokensPerSecond(rate)}`].filter(Boolean).join(" · ");
+  const short = [ways, rate === null ? "" : tokensPerSecond(rate)].filter(Boolean).join(" · ");
   const seconds = solution.seconds === null ? null : `${solution.seconds.toFixed(solution.seconds < 10 ? 1 : 0)} s`;
-  const tokens = usage?.completion_tokens == null ? null : `${usage.completion_tokens} written, ${usage.prompt_tokens ?? "?"} read`;
+  const [written, read] = [usage?.completion_tokens, usage?.prompt_tokens];
+  const tokens = written == null ? null : `${written} written, ${read ?? "?"} read`;
   const facts = [
     ["Model", asked.model],
     ["Strategy", [ways, solution.why].filter(Boolean).join(": ")],
     ["Tokens", tokens],
     ["Time", seconds],
   ].filter(([, fact]) => fact);
-  const list = el("dl", {}, ...facts.map(([name, fact]) => el("div", {}, el("dt", {}, name), el("dd", { dir: "auto" }, fact))));
-  return el("details", { class: "how" }, el("summary", {}, short || "How"), list);
+  const lines = facts.map(([name, fact]) => el("div", {}, el("dt", {}, name), el("dd", { dir: "auto" }, fact)));
+  return el("details", { class: "how" }, el("summary", {}, short || "How"), el("dl", {}, ...lines));
 }
 
 export const tokensPerSecond = (rate) => `${rate < 10 ? rate.toFixed(1) : Math.round(rate)} tokens/s`;
