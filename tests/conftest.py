@@ -8,6 +8,7 @@ from pathlib import Path
 import platformdirs
 import pytest
 import tiny
+from browser import browser, server, visit  # noqa: F401 - fixtures
 from hypothesis import HealthCheck, settings
 
 from sgft_edge.errors import SgftError
