@@ -13,13 +13,9 @@ from typing import Any
 
 from servers import LocalServer, QuietHandler
 
+from sgft_edge.server.guard import CONTENT_SECURITY_POLICY
+
 WEB = Path(__file__).parent.parent / "sgft_edge" / "web"
-CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-# Beyond the server's own policy: in browsers that know it, a text that would be parsed as HTML is a violation.
-STRICTER = "require-trusted-types-for 'script'; trusted-types 'none'"
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 STRATEGIES = ["auto", "chat", "direct", "cot", "plan", "program", "sg", "exact", "guidance"]
 
@@ -219,8 +215,7 @@ class _Handler(QuietHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
-        self.send_header("Content-Security-Policy", CSP)
-        self.send_header("Content-Security-Policy", STRICTER)
+        self.send_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Cache-Control", "no-cache")
         for name, text in (headers or {}).items():

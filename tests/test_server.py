@@ -13,8 +13,8 @@ from typing import Any
 
 import openai
 import pytest
-from assistants import PATIENCE, Assistant, assistant, wait_until
 from engines import Probe
+from live import PATIENCE, Assistant, assistant, wait_until
 
 from sgft_edge.question import Question
 from sgft_edge.server.work import Limits
@@ -83,7 +83,7 @@ def test_the_pieces_of_a_stream_are_the_reply(client: openai.OpenAI, strategy: s
     told = solution.delta.sgft
     assert told.pop("kind") == "solution"
     assert {**told, "seconds": 0} == {**message.sgft, "seconds": 0}
-    assert pieces(chunks, "content").strip().endswith(message.content)
+    assert pieces(chunks, "content").strip().endswith(message.content.strip())
     if strategy == "sg":
         assert pieces(chunks, "reasoning_content").strip()
         assert message.reasoning_content.startswith("1. ")
@@ -124,7 +124,7 @@ def test_sampling_is_honoured(server: Assistant, client: openai.OpenAI) -> None:
     own = Settings("chat", max_tokens=12, sampling=Sampling(1.0, 0.9, seed=5))
     assert written(temperature=1, seed=5, top_p=0.9) == server.solver.solve(NUMBERS, own).text
     free = written()
-    stop = free[4:6]
+    stop = free[2:4]
     assert written(stop=stop) == free[: free.index(stop)]
     assert written(stop=[stop, "never written"]) == free[: free.index(stop)]
 
@@ -220,8 +220,8 @@ def test_another_client(server: Assistant) -> None:
     from huggingface_hub import InferenceClient
 
     other = InferenceClient(base_url=f"{server.url}/v1", api_key="none")
-    reply = other.chat_completion(HELLO, max_tokens=8)
-    streamed = other.chat_completion(HELLO, max_tokens=8, stream=True)
+    reply = other.chat_completion(HELLO, model="tiny", max_tokens=8)
+    streamed = other.chat_completion(HELLO, model="tiny", max_tokens=8, stream=True)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed) == reply.choices[0].message.content
 
 
@@ -230,7 +230,6 @@ def test_another_client(server: Assistant) -> None:
 
 def test_clients_share_decode_calls(server: Assistant, client: openai.OpenAI) -> None:
     probe = Probe(server.solver.cast.answerer.engine)  # type: ignore[arg-type]
-    threads = [threading.Thread(target=ask, args=(client,), kwargs={"strategy": "cot", "max_tokens": 80})] * 0
     threads = [
         threading.Thread(target=ask, args=(client,), kwargs={"strategy": "cot", "max_tokens": 80}) for _ in range(6)
     ]

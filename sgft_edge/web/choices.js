@@ -8,6 +8,7 @@ const STRATEGIES = {
   direct: "Direct: the answer alone",
   cot: "Step by step",
   plan: "Plan and solve",
+  calc: "Step by step, equations computed",
   program: "Program, computed exactly",
   sg: "Guided: plan, then answer",
   exact: "Exact: plan, then values",

@@ -65,10 +65,12 @@ class Assistant:
 
 
 @contextmanager
-def assistant(model: Path, limits: Limits | None = None, **guarded: Any) -> Iterator[Assistant]:
+def assistant(
+    model: Path | str, limits: Limits | None = None, adapter: str = "none", **guarded: Any
+) -> Iterator[Assistant]:
     """Serve a model under the name `tiny`, until the block ends."""
     limits = limits or Limits(slots=3)
-    solver = Solver.open(model, adapter="none", threads=1, context=1024, parallel=limits.slots)
+    solver = Solver.open(model, adapter=adapter, threads=1, context=1024, parallel=limits.slots)
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         application({"tiny": solver}, limits, **guarded), log_level="error", timeout_graceful_shutdown=1
