@@ -16,6 +16,7 @@ _COMMANDS = {
     "serve": "Serve models to a browser and to OpenAI clients.",
     "models": "Show, fetch, check and name models.",
     "evaluate": "Measure strategies on problems with known answers.",
+    "bundle": "Pack runtime and models for a machine without a network.",
     "doctor": "Look over this installation and this machine.",
     "bench": "Measure speed and memory on this machine.",
 }

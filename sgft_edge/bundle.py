@@ -1,0 +1,196 @@
+"""`sgft-edge bundle`: runtime and models in one folder, for a machine without a network."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import platform
+import re
+import secrets
+import shutil
+import sys
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import Distribution
+from pathlib import Path
+
+import click
+
+from sgft_edge import __version__
+from sgft_edge.errors import InputError, ModelError, SgftError
+from sgft_edge.manifest import Entry, Manifest, package_models, toml_text
+from sgft_edge.settings import DEFAULT_MODEL
+from sgft_edge.store import check_gguf, entry_for, file_digest, resolve, trusted_digest
+from sgft_edge.wheels import closure, licence_files, licence_of, make_wheel
+
+_CARRIED = Path(__file__).parent / "carried"  # the scripts and the words that every bundle has
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A model in a bundle: its file here, and its entry there; `listed` where that machine knows it by itself."""
+
+    entry: Entry
+    path: Path
+    digest: str
+    listed: bool
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    from sgft_edge.cli import run
+
+    return run(command, argv)
+
+
+@click.command("bundle", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to make.")
+@click.option("--models", default=DEFAULT_MODEL, show_default=True, metavar="NAMES", help="Names or files, by commas.")
+@click.option("--extras", default="", metavar="NAMES", help="Extras to carry, such as serve; they must be installed.")
+@click.option("--archive/--no-archive", default=True, show_default=True, help="Write OUT.tar.gz beside it.")
+@click.option("--force", is_flag=True, help="Replace what is there.")
+def command(out: Path, models: str, extras: str, archive: bool, force: bool) -> None:
+    """Pack the runtime as it is installed here, with models, for a machine without a network.
+
+    There, `install.sh` checks and installs it into the folder, and `run.sh` runs the command. No network is needed
+    here either, but from a checkout to build this package.
+    """
+    carried = [_carried(name.strip()) for name in models.split(",") if name.strip()]
+    wanted = [name.strip() for name in extras.split(",") if name.strip()]
+    installed = closure("sgft-edge", wanted)
+    out = out.expanduser().absolute()
+    packed = out.with_name(f"{out.name}.tar.gz")
+    for path in (out, packed) if archive else (out,):
+        if path.exists() and not force and (path.is_file() or any(path.iterdir())):
+            raise InputError(f"--out {out}: expected a place that is free, found {path}: --force replaces it")
+    with _staged(out) as folder:
+        _write(folder, carried, installed)
+        if archive:
+            _pack(folder, out.name, packed)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    click.echo(f"{out}: {len(installed)} wheels, {len(carried)} models, {size / 1e6:.0f} MB")
+
+
+def _write(folder: Path, carried: Sequence[Carried], installed: Sequence[Distribution]) -> None:
+    """Everything that a bundle has, the digests last."""
+    wheels, models = folder / "wheels", folder / "models"
+    wheels.mkdir()
+    models.mkdir()
+    required = []
+    for one in installed:
+        wheel = make_wheel(one, wheels)
+        required.append(f"{one.name}=={one.version} --hash=sha256:{_sha256(wheel)}")
+        texts = licence_files(one)
+        for name, text in texts.items():
+            _put(folder / "licences" / f"{one.name}-{one.version}" / name, text)
+    _put(folder / "requirements.txt", "\n".join([*required, ""]))
+    for model in carried:
+        _link(model.path, models / model.entry.file)
+    own = {model.entry.name: model.entry.to_table() for model in carried if not model.listed}
+    if own:
+        _put(folder / "config" / "models.toml", toml_text(own))
+    said = [f"{one.name} {one.version}: {licence_of(one)}" for one in installed]
+    said += [f"model {model.entry.name}: {model.entry.licence}" for model in carried]
+    _put(folder / "licences" / "README.txt", "\n".join(["What each part says of its licence:", "", *said, ""]))
+    target = f"{sys.version_info[0]}.{sys.version_info[1]} {sys.platform} {platform.machine()}"
+    for script in sorted(_CARRIED.iterdir()):
+        _put(folder / script.name, script.read_text().replace("@TARGET@", target))
+        (folder / script.name).chmod(0o755 if script.suffix == ".sh" else 0o644)
+    listing = {
+        "sgft-edge": __version__,
+        "python and platform": target,
+        "wheels": {one.name: one.version for one in installed},
+        "models": {m.entry.name: {"file": m.entry.file, "sha256": m.digest} for m in carried},
+    }
+    _put(folder / "manifest.json", json.dumps(listing, indent=1) + "\n")
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    digests = [f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    _put(folder / "SHA256SUMS", "".join(digests))
+
+
+def _carried(name: str) -> Carried:
+    """A model by name or file. Raises `ModelError` where it is not here, or not what it should be."""
+    path = resolve(name)
+    check_gguf(path)
+    digest = file_digest(path, fresh=True)
+    known = entry_for(name)
+    if known is not None and trusted_digest(known) not in (None, digest):
+        raise ModelError(
+            f"{path}: expected the file of {known.name}, found another: sgft-edge models pull {known.name}"
+        )
+    if known is not None and not known.own:
+        if package_models() in path.parents:
+            raise InputError(
+                f"--models: expected models, found {known.name}, which comes with the package: leave it out"
+            )
+        return Carried(known, path, digest, listed=True)
+    if known is None:
+        stem = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._") or "model"
+        known = Entry(name=stem, title=path.stem, role="model", file=f"{stem}.gguf", licence="NOASSERTION", own=True)
+        if stem in Manifest.load().entries:
+            raise InputError(f"--models {name}: expected a file with a name of its own, {stem} is another model")
+    entry = replace(known, file=f"{known.name}.gguf", sources=(), sha256=digest, bytes=path.stat().st_size)
+    return Carried(entry, path, digest, listed=False)
+
+
+@contextmanager
+def _staged(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place when the block ends well, and is gone where it does not."""
+    work = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
+    try:
+        work.mkdir(parents=True)
+        yield work
+        old = out.with_name(f".{out.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if out.exists():
+            out.rename(old)
+        work.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as e:
+        raise SgftError(f"--out {out}: cannot write there: {e.strerror or e}") from e
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _pack(folder: Path, name: str, target: Path) -> None:
+    """The folder as a compressed archive; equal folders make equal archives."""
+
+    def plain(info: tarfile.TarInfo) -> tarfile.TarInfo:
+        info.uid = info.gid = info.mtime = 0
+        info.uname = info.gname = ""
+        return info
+
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    try:
+        with (
+            temporary.open("wb") as raw,
+            gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w", dereference=True) as archive,
+        ):
+            for path in sorted(folder.rglob("*")):
+                archive.add(path, f"{name}/{path.relative_to(folder)}", recursive=False, filter=plain)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Another name for a file where the disk allows that, else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _put(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
