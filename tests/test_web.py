@@ -355,6 +355,21 @@ def test_a_server_that_is_not_there_is_waited_for(server: Assistant, visit: Visi
     expect(page.locator(".error")).to_have_count(0)
 
 
+def test_the_oldest_turns_go_when_the_model_has_no_room(server: Assistant, visit: Visit) -> None:
+    full = Refusal(400, "the context window is full", code="context_length_exceeded")
+    server.scripts += [chat("One."), chat("Two."), full, chat("Three."), full, full, full, full]
+    page = visit()
+    for question, reply in (("a", "One."), ("b", "Two."), ("c", "Three.")):
+        ask(page, question)
+        expect(last(page, ".prose")).to_have_text(reply)
+    assert server.messages == [("user", "b"), ("assistant", "Two."), ("user", "c")]
+    expect(last(page, ".remark")).to_have_text("The oldest turn no longer fits before the model and is left out.")
+    ask(page, "d")
+    expect(page.locator(".error")).to_have_text("The server refused: the context window is full.")
+    assert server.messages == [("user", "d")]
+    assert len(server.scripts) == 1  # a message that does not fit alone is not sent again
+
+
 @pytest.mark.parametrize(
     ("script", "line"),
     [

@@ -6,7 +6,7 @@ import "./colours.js";
 import { Connection } from "./connection.js";
 import { askDelete, askSettings, askTitle } from "./dialogs.js";
 import { announce, byId, setText } from "./dom.js";
-import { fold, inWords, newReply, speed } from "./reply.js";
+import { fold, inWords, isUntouched, newReply, speed } from "./reply.js";
 import { drawer, drawerIsOpen, showList } from "./sidebar.js";
 import { showServer } from "./status.js";
 import * as store from "./store.js";
@@ -133,13 +133,17 @@ function begin(turn, tries) {
   question.focus();
 }
 
-/** What the server is to read: every question that has an answer, and the one that is asked. */
-function messages(conversation, turn) {
+/** The turns before one that have an answer. */
+function answered(conversation, turn) {
   const before = conversation.turns.slice(0, conversation.turns.indexOf(turn));
-  const answered = before.filter(({ reply }) => reply && inWords(reply));
+  return before.filter(({ reply }) => reply && inWords(reply));
+}
+
+/** What the server is to read: every question that has an answer but the oldest ones, and the one that is asked. */
+function messages(conversation, turn, forgotten) {
   return [
     ...(settings.system ? [{ role: "system", content: settings.system }] : []),
-    ...answered.flatMap((one) => [
+    ...answered(conversation, turn).slice(forgotten).flatMap((one) => [
       { role: "user", content: one.question },
       { role: "assistant", content: inWords(one.reply) },
     ]),
@@ -161,13 +165,24 @@ async function respond(conversation, turn, tries) {
   const sampling = { temperature, seed, max_tokens };
   if (tries) Object.assign(sampling, { temperature: temperature ?? ANEW, seed: ((seed ?? 0) + tries) % 2 ** 32 });
   const given = Object.entries(sampling).filter(([, value]) => value !== null);
-  const request = { model, strategy, messages: messages(conversation, turn), ...Object.fromEntries(given) };
+  const earlier = answered(conversation, turn);
+  reply.forgotten = earlier.at(-1)?.reply.forgotten ?? 0;
   try {
-    for await (const event of answer(request, store.apiKey(), abort.signal)) {
-      fold(reply, event);
-      if (conversation === current) showSoon();
+    while (reply.state === "running") {
+      const told = messages(conversation, turn, reply.forgotten);
+      const request = { model, strategy, messages: told, ...Object.fromEntries(given) };
+      try {
+        for await (const event of answer(request, store.apiKey(), abort.signal)) {
+          fold(reply, event);
+          if (conversation === current) showSoon();
+        }
+        reply.state = "done";
+      } catch (error) {
+        const full = error.code === "context_length_exceeded" && isUntouched(reply);
+        if (!full || reply.forgotten >= earlier.length) throw error;
+        reply.forgotten += 1; // the oldest turn no longer fits before the model
+      }
     }
-    reply.state = "done";
   } catch (error) {
     if (abort.signal.aborted) reply.state = "stopped";
     else fail(reply, error);

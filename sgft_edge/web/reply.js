@@ -16,6 +16,7 @@ export const newReply = (asked) => ({
   solution: null,
   usage: null,
   error: null,
+  forgotten: 0, // turns before it that the model was not told
 });
 
 export const lastAttempt = (reply) => reply.attempts.at(-1);
@@ -55,6 +56,9 @@ function conclude(reply, event) {
   const guidance = Array.isArray(event.guidance) ? event.guidance.filter((line) => typeof line === "string") : [];
   if (!attempt.plan && !attempt.steps.length) attempt.plan = numbered(guidance);
 }
+
+/** Whether nothing has come yet. */
+export const isUntouched = ({ attempts }) => attempts.length === 1 && isEmpty(attempts[0]);
 
 export const isEmpty = ({ plan, program, steps, answer }) => !plan && !program && !steps.length && !answer;
 
@@ -132,6 +136,7 @@ export function restoredReply(raw) {
     solution: raw.solution !== null && typeof raw.solution === "object" ? restoredSolution(raw.solution) : null,
     usage: raw.usage !== null && typeof raw.usage === "object" ? restoredUsage(raw.usage) : null,
     error: state === "failed" ? restoredError(raw.error ?? {}) : null,
+    forgotten: Math.max(0, Math.trunc(numberOr(raw.forgotten, 0))),
   };
 }
 

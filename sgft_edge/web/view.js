@@ -193,6 +193,12 @@ function doing(attempt) {
 
 /** What is to be said about a reply that is over. */
 function remarks(reply, actions) {
+  const told = reply.forgotten === 1 ? "The oldest turn no longer fits before the model and is" : `The oldest ${reply.forgotten} turns no longer fit before the model and are`;
+  const full = reply.forgotten ? [el("p", { class: "remark" }, `${told} left out.`)] : [];
+  return [...full, ...ends(reply, actions)];
+}
+
+function ends(reply, actions) {
   if (reply.state === "stopped") return [el("p", { class: "remark" }, "Stopped.")];
   if (reply.state === "failed") {
     const line = el("p", { class: "error", dir: "auto" }, explained(reply.error));
