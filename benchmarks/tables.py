@@ -1,77 +1,101 @@
-"""The tables of docs/results.md from the rows that `benchmarks/results.sh` left in a folder.
+"""The tables of docs/results.md, from the rows that `benchmarks/results.sh` left in a folder or from those kept of them.
 
-usage: python -m benchmarks.tables FOLDER [--first 100] [--set gsm8k-test]
+usage: python -m benchmarks.tables ROWS [--first 100] [--set gsm8k-test] [--keep FILE.jsonl.xz]
 
-Each set's runs on its first problems, in the order of results.sh, compared with `cot`. Below each table stands the
-SHA-256 of the rows that it counts.
+ROWS is a folder, or a file that --keep wrote: what was answered, and at what price, without the problems' texts, whose
+licences differ. Each set's runs on its first problems, in the order of results.sh, are compared with `cot`. Below each
+table stands the SHA-256 of the kept form of the rows that it counts.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import lzma
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
-from sgft_edge.report import Line, digest, summarize
+from sgft_edge.report import digest, summarize
 
+Row = dict[str, Any]
 ORDER = (
     *("direct", "cot", "plan", "calc", "program", "untuned-sg", "tuned-sg", "untuned-first", "untuned-stepwise"),
     *("tuned-first", "tuned-stepwise", "votes", "teacher", "teacher-tuned"),
 )
 NAMES = {
-    "plan": "plan (Plan-and-Solve)",
-    "untuned-sg": "sg, untuned guide",
-    "tuned-sg": "sg, tuned guide (SGFT)",
-    "untuned-first": "exact, plan first, untuned",
-    "untuned-stepwise": "exact, stepwise, untuned",
-    "tuned-first": "exact, plan first, shipped adapters",
-    "tuned-stepwise": "exact, stepwise, shipped adapters",
-    "votes": "exact, shipped adapters, 5 votes",
-    "teacher": "exact along a teacher's guidance, untuned",
-    "teacher-tuned": "exact along a teacher's guidance, shipped adapters",
+    "plan": "`plan` (Plan-and-Solve)",
+    "untuned-sg": "`sg`, untuned guide",
+    "tuned-sg": "`sg`, tuned guide (SGFT)",
+    "untuned-first": "`exact`, plan first, untuned",
+    "untuned-stepwise": "`exact`, stepwise, untuned",
+    "tuned-first": "`exact`, plan first, shipped adapters",
+    "tuned-stepwise": "`exact`, stepwise, shipped adapters",
+    "votes": "`exact`, shipped adapters, 5 votes",
+    "teacher": "`exact` along a teacher's guidance, untuned",
+    "teacher-tuned": "`exact` along a teacher's guidance, shipped adapters",
 }
+_KEPT = ("line", "reference", "answer", "correct", "strategy", "solved_by", "truncated", "usage", "wall_seconds", "run")
+_LEFT_OUT: Row = {"guidance": [], "steps": [], "notes": [], "text": "", "choices": {}}
 
 
-def runs(folder: Path, name: str, first: int) -> Iterator[tuple[str, list[dict[str, object]]]]:
-    """The runs of a set that have all of the first problems, each with its rows in the problems' order."""
-    for run in ORDER:
-        file = folder / f"{name}.{run}.jsonl"
-        if not file.is_file():
-            continue
-        rows = [row for row in map(json.loads, file.read_text().splitlines()) if row["line"] <= first]
-        if len(rows) == first:
-            yield run, sorted(rows, key=lambda row: int(row["line"]))
+def kept(row: Row) -> Row:
+    """A row without texts; the question's digest tells which problem it is of."""
+    name = hashlib.sha256(row["question"].encode()).hexdigest()[:16]
+    return {"question": name, **{key: row[key] for key in (*_KEPT, "error") if key in row}}
 
 
-def markdown(found: dict[str, list[dict[str, object]]]) -> Iterator[str]:
+def read(source: Path) -> dict[tuple[str, str], list[Row]]:
+    """Rows by their set and run."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    if source.is_dir():
+        for file in sorted(source.glob("*.jsonl")):
+            name, _, run = file.stem.rpartition(".")
+            if run in ORDER:
+                found[name, run] = [kept(json.loads(line)) for line in file.read_text().splitlines()]
+        return found
+    with lzma.open(source, "rt") as lines:
+        for line in lines:
+            row = json.loads(line)
+            found.setdefault((row.pop("set"), row.pop("name")), []).append(row)
+    return found
+
+
+def markdown(runs: dict[str, list[Row]]) -> Iterator[str]:
     """The table's lines."""
-    yield "| | correct | 95 % | no answer | tokens | gained, lost against `cot` | P |"
+    whole = {run: [_LEFT_OUT | row for row in rows] for run, rows in runs.items()}
+    yield "| | correct | 95 % | no answer | tokens | gained, lost | P |"
     yield "|---|---|---|---|---|---|---|"
-    for run, rows in found.items():
-        line: Line = summarize(rows, found.get("cot") if run != "cot" else None)
+    for run, rows in whole.items():
+        line = summarize(rows, whole.get("cot") if run != "cot" else None)
         low, high = line.interval
         flips = f"+{line.flips.gained} -{line.flips.lost} | {line.flips.p:.2g}" if line.flips else " | "
-        cells = (f"{line.correct}/{line.problems}", f"{100 * low:.0f}-{100 * high:.0f}", line.unparsed)
-        name = NAMES.get(run, f"`{run}`")
-        yield f"| {name} | {' | '.join(map(str, cells))} | {line.decoded:.0f} | {flips} |"
+        counts = f"{line.correct}/{line.problems} | {100 * low:.0f}-{100 * high:.0f} | {line.unparsed}"
+        yield f"| {NAMES.get(run, f'`{run}`')} | {counts} | {line.decoded:.0f} | {flips} |"
     yield ""
-    yield f"Rows: `{digest(found.values())[:16]}`"
+    yield f"Rows: `{digest(runs.values())[:16]}`"
 
 
 @click.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("source", metavar="ROWS", type=click.Path(exists=True, path_type=Path))
 @click.option("--first", default=100, show_default=True, metavar="N", help="Problems that every run must have.")
 @click.option("--set", "wanted", multiple=True, metavar="NAME", help="Only this set; repeatable.")
-def main(folder: Path, first: int, wanted: tuple[str, ...]) -> None:
+@click.option("--keep", type=click.Path(path_type=Path), help="Write the rows without texts to this file.")
+def main(source: Path, first: int, wanted: tuple[str, ...], keep: Path | None) -> None:
     """Print the tables."""
-    for name in sorted({file.name.split(".")[0] for file in folder.glob("*.jsonl")}):
-        if wanted and name not in wanted:
-            continue
-        if found := dict(runs(folder, name, first)):
-            click.echo(f"\n**{name}**, first {first}\n")
-            click.echo("\n".join(markdown(found)))
+    found = read(source)
+    if keep is not None:
+        with lzma.open(keep, "wt", preset=9) as lines:
+            for (name, run), rows in sorted(found.items()):
+                for row in sorted(rows, key=lambda row: int(row["line"])):
+                    lines.write(json.dumps({"set": name, "name": run, **row}) + "\n")
+    for name in wanted or sorted({name for name, _ in found}):
+        runs = {run: [row for row in found.get((name, run), []) if row["line"] <= first] for run in ORDER}
+        whole = {run: rows for run, rows in runs.items() if len(rows) == first}
+        if whole:
+            click.echo("\n".join([f"\n**{name}**, first {first}\n", *markdown(whole)]))
 
 
 if __name__ == "__main__":
