@@ -1,4 +1,4 @@
-"""The tables of docs/results.md, from the rows that `benchmarks/results.sh` left in a folder or from those kept of them.
+"""The tables of docs/results.md, from the rows that `results.sh` left in a folder, or from those kept of them.
 
 usage: python -m benchmarks.tables ROWS [--first 100] [--set gsm8k-test] [--keep FILE.jsonl.xz]
 
