@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from sgft_edge.report import digest, summarize
+from sgft_edge.report import digest, runs, summarize
 
 Row = dict[str, Any]
 ORDER = (
@@ -48,13 +48,13 @@ def kept(row: Row) -> Row:
 
 
 def read(source: Path) -> dict[tuple[str, str], list[Row]]:
-    """Rows by their set and run."""
+    """Rows by their set and run, of a file in a folder those that were written last."""
     found: dict[tuple[str, str], list[Row]] = {}
     if source.is_dir():
         for file in sorted(source.glob("*.jsonl")):
             name, _, run = file.stem.rpartition(".")
             if run in ORDER:
-                found[name, run] = [kept(json.loads(line)) for line in file.read_text().splitlines()]
+                found[name, run] = [kept(row) for row in runs(map(json.loads, file.read_text().splitlines()))[-1]]
         return found
     with lzma.open(source, "rt") as lines:
         for line in lines:
@@ -63,9 +63,9 @@ def read(source: Path) -> dict[tuple[str, str], list[Row]]:
     return found
 
 
-def markdown(runs: dict[str, list[Row]]) -> Iterator[str]:
+def markdown(found: dict[str, list[Row]]) -> Iterator[str]:
     """The table's lines."""
-    whole = {run: [_LEFT_OUT | row for row in rows] for run, rows in runs.items()}
+    whole = {run: [_LEFT_OUT | row for row in rows] for run, rows in found.items()}
     yield "| | correct | 95 % | no answer | tokens | gained, lost | P |"
     yield "|---|---|---|---|---|---|---|"
     for run, rows in whole.items():
@@ -75,7 +75,7 @@ def markdown(runs: dict[str, list[Row]]) -> Iterator[str]:
         counts = f"{line.correct}/{line.problems} | {100 * low:.0f}-{100 * high:.0f} | {line.unparsed}"
         yield f"| {NAMES.get(run, f'`{run}`')} | {counts} | {line.decoded:.0f} | {flips} |"
     yield ""
-    yield f"Rows: `{digest(runs.values())[:16]}`"
+    yield f"Rows: `{digest(found.values())[:16]}`"
 
 
 @click.command()
@@ -92,8 +92,8 @@ def main(source: Path, first: int, wanted: tuple[str, ...], keep: Path | None) -
                 for row in sorted(rows, key=lambda row: int(row["line"])):
                     lines.write(json.dumps({"set": name, "name": run, **row}) + "\n")
     for name in wanted or sorted({name for name, _ in found}):
-        runs = {run: [row for row in found.get((name, run), []) if row["line"] <= first] for run in ORDER}
-        whole = {run: rows for run, rows in runs.items() if len(rows) == first}
+        part = {run: [row for row in found.get((name, run), []) if row["line"] <= first] for run in ORDER}
+        whole = {run: rows for run, rows in part.items() if len(rows) == first}
         if whole:
             click.echo("\n".join([f"\n**{name}**, first {first}\n", *markdown(whole)]))
 

@@ -55,7 +55,8 @@ class Turn(Protocol):
 
     def shares_text_with(self, other: object) -> bool: ...
 
-    def read(self, prompt: Prompt, reserve: int) -> None: ...
+    def read(self, prompt: Prompt, reserve: int) -> str:
+        """Take up a prompt, with room for `reserve` tokens after it; returns how the answer begins."""
 
     def force(self, text: str) -> None: ...
 
@@ -84,3 +85,6 @@ class Role(Protocol):
 
     def require_grammar(self) -> None:
         """Raise `InputError` where no grammar can hold what it writes."""
+
+    def require_interruption(self) -> None:
+        """Raise `InputError` where what it writes cannot be gone on with after a stop text."""

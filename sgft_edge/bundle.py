@@ -181,7 +181,7 @@ def _pack(folder: Path, name: str, target: Path) -> None:
 def _link(source: Path, target: Path) -> None:
     """Another name for a file where the disk allows that, else a copy."""
     try:
-        os.link(source, target)
+        os.link(source.resolve(), target)
     except OSError:
         shutil.copyfile(source, target)
 

@@ -11,12 +11,12 @@ import re
 from collections.abc import Generator
 from fractions import Fraction
 
-from sgft_edge import answers, prompts
+from sgft_edge import prompts
 from sgft_edge.arithmetic import evaluate, format_value
 from sgft_edge.backend import Request
 from sgft_edge.engine import Completion
 from sgft_edge.errors import EvaluationError
-from sgft_edge.strategies import Draft, Task, Writing
+from sgft_edge.strategies import LETTER_TOKENS, Task, Writing, settle
 
 _LEAD = 6  # tokens in which a value must begin after its equals sign
 _DIGITS = tuple("0123456789-")
@@ -45,20 +45,15 @@ _OPERATION = re.compile(r"[0-9)]\s*[-+*/]\s*[-(]*[0-9]")
 def calc(task: Task) -> Writing:
     """A chain of thought with exact values."""
     text, truncated = yield from _think(task)
-    cuts = [at for stop in task.settings.stop if (at := text.find(stop)) >= 0]
-    text = text[: min(cuts, default=len(text))].strip()
-    answer = None
-    if task.question.has_short_answer:
-        answer = answers.extract(text, task.question.choices, whole=not truncated)
-    return Draft("calc", text, answer, truncated=truncated)
+    return (yield from settle(task, "calc", text.strip(), truncated))
 
 
 def _think(task: Task) -> Generator[Request, Completion, tuple[str, bool]]:
     """The chain of thought, and whether it ran into the limit on tokens."""
     turn, show, sampling = task.answerer, task.show("answer"), task.settings.sampling
     left = task.settings.max_tokens
-    turn.read(prompts.cot(task.question), 2 * left)
-    text = ""
+    turn.read(prompts.cot(task.question), 2 * left + (LETTER_TOKENS if task.question.choices else 0))
+    text, stop = "", task.settings.stop
 
     def write(known: str) -> None:
         nonlocal text
@@ -67,17 +62,17 @@ def _think(task: Task) -> Generator[Request, Completion, tuple[str, bool]]:
         text += known
 
     while left > 0:
-        written = yield turn.write(left, ("=",), sampling=sampling, on_text=show)
+        written = yield turn.write(left, ("=", *stop), sampling=sampling, on_text=show)
         text, left = text + written.text, left - written.tokens
-        if written.finish != "stop":
+        if written.ending != "=":
             return text, written.finish == "length"
         write("=")
         value = value_before(text)
         if value is None or left <= 0:
             continue
-        lead = yield turn.write(min(_LEAD, left), ("\n", "=", *_DIGITS), sampling=sampling, on_text=show)
+        lead = yield turn.write(min(_LEAD, left), ("\n", "=", *_DIGITS, *stop), sampling=sampling, on_text=show)
         text, left = text + lead.text, left - lead.tokens
-        if lead.finish == "end":
+        if lead.finish == "end" or lead.ending in stop:
             return text, False
         if lead.ending:
             write(format_value(value) if lead.ending in _DIGITS else lead.ending)

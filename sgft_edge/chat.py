@@ -118,11 +118,13 @@ class Chat:
 
     def _model(self, wanted: str) -> None:
         """Close the solver before another is opened: two may not fit into memory."""
+        from sgft_edge.endpoint import is_endpoint
         from sgft_edge.store import resolve
 
         if not wanted:
             raise InputError("/model: expected a name or a GGUF file, found nothing")
-        resolve(wanted)
+        if not is_endpoint(wanted):
+            resolve(wanted)
         before = self._given
         self.session.solver.close()
         alone = {"guide": wanted, "answerer": None, "adapter": "auto", "answerer_adapter": "auto"}

@@ -98,10 +98,14 @@ class Endpoint:
         self.name, self.slots = name, slots
         self._taken = 0
         self._openai = openai
-        self._client = openai.OpenAI(base_url=url, api_key=_key(), timeout=timeout, max_retries=4)
+        try:
+            self._client = openai.OpenAI(base_url=url, api_key=_key(), timeout=timeout, max_retries=4)
+        except Exception as e:
+            raise InputError(f"{name}: expected openai:URL#MODEL, found a URL that is none ({e})") from e
         self._under_way: set[RemoteRequest] = set()
         self._answered: queue.SimpleQueue[tuple[RemoteRequest, Reply | Exception]] = queue.SimpleQueue()
         self._dialect: tuple[Callable[[str], Options], Options] | None = None
+        self._probed = False
 
     @property
     def free(self) -> int:
@@ -149,9 +153,14 @@ class Endpoint:
         self._client.close()
 
     def require_grammar(self) -> None:
-        """Find out how the endpoint is told a grammar. Raises `InputError` where it takes none."""
-        if self._dialect is not None:
-            return
+        """Find out, once, how the endpoint is told a grammar. Raises `InputError` where it takes none."""
+        if self._dialect is None and not self._probed:
+            self._probe()
+        if self._dialect is None:
+            found = "expected an endpoint that takes a grammar, found none"
+            raise InputError(f"{self.name}: {found}: use strategy sg with it")
+
+    def _probe(self) -> None:
         begun = ({"role": "user", "content": "Say a word."}, {"role": "assistant", "content": "The word is"})
         for grammar, going_on in _DIALECTS:
             try:
@@ -160,8 +169,8 @@ class Endpoint:
                 continue
             if reply.text.strip() == "qz7":
                 self._dialect = grammar, going_on
-                return
-        raise InputError(f"{self.name}: expected an endpoint that takes a grammar, found none: use strategy sg with it")
+                break
+        self._probed = True
 
     def body(
         self,
@@ -233,6 +242,9 @@ class RemoteRole:
     def require_grammar(self) -> None:
         self.engine.require_grammar()
 
+    def require_interruption(self) -> None:
+        raise InputError(f"{self.engine.name}: expected a model on this machine for strategy calc: use cot with it")
+
 
 class RemoteTurn:
     """A role's work on one question: messages, and the answer as far as it is written."""
@@ -246,11 +258,12 @@ class RemoteTurn:
     def shares_text_with(self, other: object) -> bool:
         return self is other
 
-    def read(self, prompt: Prompt, reserve: int) -> None:
-        """Take up a prompt; whether there is room for it is the endpoint's to say."""
+    def read(self, prompt: Prompt, reserve: int) -> str:
+        """Take up a prompt; whether there is room for it is the endpoint's to say. It begins its answers itself."""
         if not prompt.messages:
             raise InputError(f"{self.role.engine.name}: expected a model on this machine for strategy complete")
-        self._messages, self._begun = prompt.messages, prompt.answer_prefix
+        self._messages, self._begun = prompt.messages, ""
+        return ""
 
     def force(self, text: str) -> None:
         self._begun += text

@@ -20,6 +20,7 @@ from sgft_edge.journal import Journal
 from sgft_edge.options import model_options, open_solver, settings_from, settings_options
 from sgft_edge.problems import Problem, read_rows
 from sgft_edge.report import Rows, digest, report, runs
+from sgft_edge.settings import ANSWERING
 from sgft_edge.strategies import parts
 from sgft_edge.testsets import find_problems
 from sgft_edge.trial import run_trial
@@ -91,6 +92,8 @@ def command(
     for path in reports:
         if path.suffix not in (".html", ".md"):
             raise InputError(f"--report: expected a file whose name ends in .html or .md, found {path.name!r}")
+    if saved and calibrates:
+        raise click.UsageError("--calibrate: expected strategies to run, found --from")
     if saved:
         _show([run for path in saved for run in _saved(path)], reports, saved[0].stem)
         return
@@ -102,7 +105,9 @@ def command(
         raise click.UsageError("strategy guidance answers nothing: run it with sgft-edge solve --input")
     if guided and given_guidance:
         raise click.UsageError("expected --guidance or --given-guidance, found both")
-    if calibrates and (guided or given_guidance or len(answerers) > 1 or "auto" in strategies or _has_adapters(given)):
+    if calibrates and (
+        guided or given_guidance or len(answerers) > 1 or not set(strategies) <= set(ANSWERING) or _has_adapters(given)
+    ):
         raise click.UsageError(
             "--calibrate: expected one answerer, strategies by name, the model's own adapters and the guide's guidance"
         )
@@ -113,6 +118,8 @@ def command(
     if not problems:
         raise InputError(f"{file}: expected problems, found none")
     output = given["output"] or Path(f"{Path(file).stem.replace(':', '-')}.rows.jsonl")
+    if output.exists() and any(path.exists() and output.samefile(path) for path in (Path(file), *guided)):
+        raise InputError(f"--output: expected a file of its own, found {output}, which is read here")
     measured: list[Rows] = []
     with Journal(output, restart=given["restart"]) as journal:
         for answerer in answerers:

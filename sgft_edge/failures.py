@@ -22,7 +22,7 @@ from sgft_edge.numerals import numbers_in
 CLASSES: Mapping[str, str] = {  # in the order in which they are tried
     "error": "there is no solution, the question is too long for example",
     "fell back": "the strategy failed, and another one gave a wrong answer",
-    "invalid guidance": "the guidance has no numbered steps, or more than six",
+    "invalid guidance": "the guidance has more than six steps",
     "no answer": "the text gives no answer",
     "miscalculated": "an equation of the free answer is false",
     "too many steps": "an earlier value was the answer",
@@ -32,10 +32,13 @@ CLASSES: Mapping[str, str] = {  # in the order in which they are tried
     "another plan": "no single repair leads to the answer",
 }
 
-_TOKEN = re.compile(r"[0-9_]*\.?[0-9_]+(?:[eE][+-]?[0-9]+)?|[A-Za-z]\w*|//|\*\*|\S")
+_TOKEN = re.compile(r"[0-9][0-9_]*\.(?![0-9_])|[0-9_]*\.?[0-9_]+(?:[eE][+-]?[0-9]+)?|[A-Za-z]\w*|//|\*\*|\S")
 _EQUATION = re.compile(
-    r"(?P<left>[0-9(][-+*/×÷().,0-9 $€£x]*[0-9)])\s*=\s*[$€£]?(?P<right>-?[0-9][0-9,]*(?:\.[0-9]+)?)"
+    r"(?<![-+*/×÷.,0-9])(?<![-+*/×÷] )(?P<left>[0-9(][-+*/×÷().,0-9 $€£x]*[0-9)])\s*=\s*"
+    r"[$€£]?(?P<right>-?[0-9][0-9,]*(?:\.[0-9]+)?)(?![0-9.,]*[0-9])(?!\s*%|\s*[-+*/×÷x]\s*[$€£(]?[0-9])"
 )
+_ITEM = re.compile(r"^\s*[0-9]+[.)]\s+", re.MULTILINE)
+_VARIABLE = re.compile(r"x(?!\s*[0-9($€£])")
 _OPERATIONS = ("+", "-", "*", "/")
 _BINARY = {*_OPERATIONS, "//", "%", "**"}
 _TYPOGRAPHY = str.maketrans("×÷−", "*/-")
@@ -75,12 +78,17 @@ def failure(row: Mapping[str, Any]) -> Failure | None:
         expressions = [_without_commas(left) for left, _ in equations]
     if reference is None or not expressions:
         return Failure("another plan")
-    return _Chain(expressions, numbers_in(row["question"])).smallest_repair(reference)
+    try:
+        return _Chain(expressions, numbers_in(row["question"])).smallest_repair(reference)
+    except EvaluationError:  # what was computed once is not always so in other words
+        return Failure("another plan")
 
 
 def equations_in(text: str) -> Iterator[tuple[str, str]]:
     """The equations of numbers in a free text, each as an expression that has a value and what is said to be it."""
-    for match in _EQUATION.finditer(answers.plain(text)):
+    for match in _EQUATION.finditer(_ITEM.sub("", answers.plain(text))):
+        if _VARIABLE.search(match["left"]):
+            continue
         left = re.sub(r"[$€£]", "", match["left"]).replace("x", "*")
         try:
             evaluate(left)

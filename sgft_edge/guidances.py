@@ -9,6 +9,7 @@ from typing import Any
 
 from sgft_edge.errors import InputError
 from sgft_edge.problems import read_rows
+from sgft_edge.question import Question
 from sgft_edge.strategies import GUIDE_PARTS
 
 
@@ -29,14 +30,22 @@ class Made:
 
 
 def read_guidances(path: Path) -> dict[str, Made]:
-    """The guidances of a batch by question. Raises `InputError` for rows of another strategy and of several guides."""
-    found = {row["question"]: _made(path, number, row) for number, row in read_rows(path) if "error" not in row}
+    """The guidances of a batch by question, with its choices as a guide reads it.
+
+    Raises `InputError` for rows of another strategy and of several guides.
+    """
+    rows = [(number, row) for number, row in read_rows(path) if "error" not in row]
+    found = {_asked(row): _made(path, number, row) for number, row in rows}
     if not found:
         raise InputError(f"{path}: expected guidances, found none")
     first = next(iter(found.values()))
     if any(made.source != first.source for made in found.values()):
         raise InputError(f"{path}: expected guidances of one guide, found several: keep each guide's in a file")
     return found
+
+
+def _asked(row: Mapping[str, Any]) -> str:
+    return Question(row["question"], row.get("choices") or {}).with_choices
 
 
 def _made(path: Path, number: int, row: Mapping[str, Any]) -> Made:

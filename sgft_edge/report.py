@@ -72,11 +72,14 @@ class Line:
 
 
 def runs(rows: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Rows of one journal by the run that they belong to, in the order in which these began."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    """Rows of one journal by the run that they belong to, in the order in which these began.
+
+    Of several rows of one problem the last one counts: those before it ended in an error.
+    """
+    found: dict[str, dict[tuple[int, str], dict[str, Any]]] = {}
     for row in rows:
-        found.setdefault(json.dumps(row["run"], sort_keys=True), []).append(row)
-    return list(found.values())
+        found.setdefault(json.dumps(row["run"], sort_keys=True), {})[problem(row)] = row
+    return [list(run.values()) for run in found.values()]
 
 
 def report(found: Sequence[Rows]) -> list[Line]:
@@ -87,6 +90,7 @@ def report(found: Sequence[Rows]) -> list[Line]:
 def summarize(rows: Rows, first: Rows | None = None) -> Line:
     """Count the rows of one run, and compare them with those of the first."""
     solved = [row for row in rows if "error" not in row]
+    shown = next(iter(solved), rows[0])
     failures = Counter(found.kind for row in rows if (found := failure(row)))
 
     def mean(kind: str, *roles: str) -> float:
@@ -98,8 +102,8 @@ def summarize(rows: Rows, first: Rows | None = None) -> Line:
     timed = all("seconds" in usage for row in solved for usage in row["usage"].values())
 
     return Line(
-        name=_name(rows[0]),
-        models=_models(rows[0]),
+        name=_name(shown),
+        models=_models(shown),
         correct=sum(row["correct"] for row in rows),
         problems=len(rows),
         unparsed=sum(row.get("answer") is None for row in rows),

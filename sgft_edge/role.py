@@ -65,6 +65,9 @@ class Role:
     def require_grammar(self) -> None:
         """An engine holds any text to a grammar."""
 
+    def require_interruption(self) -> None:
+        """An engine goes on after any text."""
+
     def tokens(self, prompt: Prompt) -> tuple[list[int], int]:
         """The prompt's token ids, and how many of them come before the question."""
         return prompt_tokens(self.engine.model, self.template, prompt)
@@ -82,10 +85,14 @@ class Turn:
         """Whether what one writes stands before the other as well."""
         return isinstance(other, Turn) and self._sequence is other._sequence
 
-    def read(self, prompt: Prompt, reserve: int) -> None:
-        """Take up a prompt, with room for `reserve` tokens after it. Raises `ContextOverflow`."""
+    def read(self, prompt: Prompt, reserve: int) -> str:
+        """Take up a prompt, with room for `reserve` tokens after it; returns how the answer begins.
+
+        Raises `ContextOverflow`.
+        """
         tokens, fixed = self.role.tokens(prompt)
         self._sequence.begin(tokens, self.role.adapter_for(prompt.task), self.usage, fixed, reserve)
+        return prompt.answer_prefix
 
     def force(self, text: str) -> None:
         """Write a text that is already known. Raises `ContextOverflow`."""

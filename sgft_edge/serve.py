@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from sgft_edge.endpoint import is_endpoint
 from sgft_edge.errors import InputError, SgftError
 from sgft_edge.options import model_options, open_solver, read_text
 from sgft_edge.settings import Settings
@@ -88,6 +90,9 @@ def _solvers(given: dict[str, Any], also: tuple[str, ...]) -> dict[str, Solver]:
         for model in also:
             options = {**given, **alone, "guide": model}
             solvers[_name(model)] = open_solver(options, Settings(), given["parallel"], first)
+        for solver in solvers.values():
+            with suppress(InputError):  # so that endpoints are asked what they can do before anybody waits
+                solver.require("exact", stepwise=True)
     except BaseException:
         first.close()
         raise
@@ -95,6 +100,8 @@ def _solvers(given: dict[str, Any], also: tuple[str, ...]) -> dict[str, Solver]:
 
 
 def _name(model: str) -> str:
+    if is_endpoint(model):
+        return model.partition("#")[2]
     entry = entry_for(model)
     return entry.name if entry is not None else Path(model).stem
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from sgft_edge.conversation import Message, question_of, strategy_for
 from sgft_edge.errors import ContextOverflow, InputError
 from sgft_edge.files import write_atomically
-from sgft_edge.settings import Settings
+from sgft_edge.settings import SAMPLED, Settings
 from sgft_edge.solution import Event, Solution, worked_out
 from sgft_edge.solver import Solver
-from sgft_edge.strategies import again
 
 _FORMAT = "sgft-edge conversation 1"
 
@@ -34,6 +33,7 @@ class Session:
     forgotten: int = 0
     solutions: list[Solution] = field(default_factory=list)
     _stopped: str | None = None
+    _tries: int = 0
 
     def ask(self, text: str) -> Generator[Event]:
         """Answer a message; the last event brings the solution. Where it fails or is closed, nothing was said.
@@ -41,6 +41,7 @@ class Session:
         Where the conversation outgrows the context window, the oldest turns are left out, and a `note` says so.
         Raises what `Solver.solve` raises; `ContextOverflow` where the message alone is too long.
         """
+        self._tries = 0
         return self._answer(self.turns, text, self.settings)
 
     def retry(self) -> Generator[Event]:
@@ -50,8 +51,11 @@ class Session:
         if not self.turns:
             raise InputError("/retry: expected a message before it, found none: ask something first")
         *before, (_, text), _ = self.turns
-        self.settings = replace(self.settings, sampling=again(self.settings.sampling))
-        return self._answer(before, text, self.settings)
+        self._tries += 1
+        sampling = self.settings.sampling
+        drawn = sampling if sampling.temperature > 0 else SAMPLED
+        anew = replace(drawn, seed=(sampling.seed + self._tries) % 2**32)
+        return self._answer(before, text, replace(self.settings, sampling=anew))
 
     def clear(self) -> None:
         """Begin a new conversation."""

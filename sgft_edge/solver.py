@@ -172,6 +172,15 @@ class Solver:
             for ballot in under_way:
                 ballot.cancel()
 
+    def require(self, strategy: str, stepwise: bool = False, shaped: bool = False) -> None:
+        """Raise `InputError` where an endpoint cannot do what a strategy asks of it."""
+        if strategy == "exact" or shaped:
+            self.cast.answerer.require_grammar()
+        if strategy == "exact" and stepwise:
+            self.cast.guide.require_grammar()
+        if strategy == "calc":
+            self.cast.answerer.require_interruption()
+
     def close(self) -> None:
         """Stop all work and free the models; their memory is given back."""
         self._loop.close()
@@ -195,12 +204,8 @@ class Solver:
             settings = replace(settings, plan=self.cast.plan)
         strategy, why = self._choose(asked, settings.strategy)
         stepwise = strategy == "exact" and strategies.stepwise(asked, settings)
-        if strategy == "exact":
-            for role in (self.cast.answerer, *([self.cast.guide] if stepwise else [])):
-                role.require_grammar()
+        self.require(strategy, stepwise, settings.grammar is not None)
         needs = self.cast.sequences(stepwise)
-        if settings.grammar is not None:
-            self.cast.answerer.require_grammar()
         if any(engine.slots < n for engine, n in needs.items()):
             raise InputError("plan stepwise needs two sequences a question: open the solver with this plan")
 

@@ -145,8 +145,9 @@ def program(task: Task) -> Writing:
     """A straight-line program; where two have no value, a chain of thought."""
     notes = []
     for sampling in (task.settings.sampling, again(task.settings.sampling)):
-        task.answerer.read(prompts.program(task.question), PROGRAM_TOKENS)
-        written = yield task.answerer.write(PROGRAM_TOKENS, ("```",), sampling=sampling, on_text=task.show("program"))
+        begun = task.answerer.read(prompts.program(task.question), PROGRAM_TOKENS)
+        stop = ("```",) if begun else ()  # else the fence that opens the program is yet to come
+        written = yield task.answerer.write(PROGRAM_TOKENS, stop, sampling=sampling, on_text=task.show("program"))
         try:
             result = run(written.text)
         except EvaluationError as e:
@@ -190,12 +191,15 @@ def conclude(task: Task, solved_by: str, value: Fraction) -> Writing:
 
 def _answer(task: Task, solved_by: str, prompt: Prompt, stop: tuple[str, ...] = ()) -> Writing:
     limit = task.settings.max_tokens
-    task.answerer.read(prompt, limit + (LETTER_TOKENS if task.question.choices else 0))
-    task.show("answer")(prompt.answer_prefix)
+    begun = task.answerer.read(prompt, limit + (LETTER_TOKENS if task.question.choices else 0))
+    task.show("answer")(begun)
     stop += task.settings.stop
     written = yield task.answerer.write(limit, stop, sampling=task.settings.sampling, on_text=task.show("answer"))
-    text = f"{prompt.answer_prefix}{written.text}".strip()
-    truncated = written.finish == "length"
+    return (yield from settle(task, solved_by, f"{begun}{written.text}".strip(), written.finish == "length"))
+
+
+def settle(task: Task, solved_by: str, text: str, truncated: bool) -> Writing:
+    """The draft of a free answer, with the short answer that it gives or, of choices, the letter that it leads to."""
     answer = None
     if task.question.has_short_answer:
         answer = answers.extract(text, task.question.choices, whole=not truncated)

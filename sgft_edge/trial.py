@@ -36,15 +36,18 @@ def run_trial(
 
     A row is a solution, or an `error`, with its `line`, the `reference`, whether it is `correct`, the `run` that it
     belongs to, `wall_seconds`, this problem's share of the time of the run, and `peak_mb`, the process's peak memory
-    by then in MB of 10**6 bytes. Raises `EngineError` where the engine or endpoint fails; the rows so far are kept.
+    by then in MB of 10**6 bytes. Problems that ended in an error before are tried again. Raises `InputError` where an
+    endpoint cannot do what the strategy asks, `EngineError` where it or an engine fails; the rows so far are kept.
     """
     key = _key(solver, settings, problems, made)
-    rows = {row["line"]: row for row in journal.rows if row.get("run") == key}
+    rows = {row["line"]: row for row in journal.rows if row.get("run") == key and "error" not in row}
     for problem in problems:
         if (row := rows.get(problem.number)) and row["question"] != problem.asked.text:
             raise InputError(f"{journal.path} has rows of other problems: name another --output, or pass --restart")
     todo = [problem for problem in problems if problem.number not in rows]
     questions = [_question(problem, made) for problem in todo]
+    given = bool(questions) and questions[0].guidance is not None
+    solver.require(settings.strategy, key.get("plan") == "stepwise" and not given, settings.grammar is not None)
     if todo:
         began = time.perf_counter()
         with progress(settings.strategy, len(todo)) as advance:
@@ -68,9 +71,9 @@ def _question(problem: Problem, made: Mapping[str, Made] | None) -> Question:
     question = problem.asked
     if made is None:
         return question
-    if question.text not in made:
+    if question.with_choices not in made:
         raise InputError(f"line {problem.number}: expected a guidance for each problem, found none: make those missing")
-    return replace(question, guidance=made[question.text].text)
+    return replace(question, guidance=made[question.with_choices].text)
 
 
 def _key(
@@ -84,6 +87,8 @@ def _key(
     key |= {"plan": solver.cast.plan if settings.plan == "auto" else settings.plan}
     if settings.strategy not in ("exact", "auto"):
         del key["plan"], key["operands"]
+    if settings.strategy == "auto":
+        key["auto"] = [solver.cast.auto, solver.cast.auto_choices]
     digests = {name: digest for name, digest in solver.cast.digests.items() if name in used}
     along = {"along": next(iter(made.values())).source} if made else {}
     return {**key, "given_guidance": given, "digests": digests, **along}
@@ -102,7 +107,7 @@ def _row(problem: Problem, outcome: Solution | SgftError, made: Mapping[str, Mad
     correct = answers.is_correct(answer, problem.answer, question.choices)
     solved = outcome.to_dict() | {"answer": answer, "correct": correct}
     if made is not None:
-        guide = made[question.text]
+        guide = made[question.with_choices]
         solved["usage"]["guide"] = dict(guide.usage)
         for name, of_guide in (("models", guide.models), ("digests", guide.digests)):
             own = {part: value for part, value in solved[name].items() if part not in GUIDE_PARTS}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 
 from sgft_edge.engine import Usage
-from sgft_edge.errors import SgftError
+from sgft_edge.errors import EngineError, SgftError
 from sgft_edge.loop import Job, Loop
 from sgft_edge.settings import SAMPLED, Settings
 from sgft_edge.solution import Solution
@@ -51,12 +51,17 @@ class Ballot:
         self._jobs = jobs
 
     def result(self) -> Solution:
-        """Wait for the votes and count them. Where all have failed, raises what the first raised."""
+        """Wait for the votes and count them. Where all have failed, raises what the first raised.
+
+        Raises `EngineError` where the engine or an endpoint failed under any of them.
+        """
         solutions: list[Solution] = []
         errors: list[SgftError] = []
         for job in self._jobs:
             try:
                 solutions.append(self._loop.result(job))
+            except EngineError:
+                raise  # the other votes are no answer to what was asked
             except SgftError as e:
                 errors.append(e)
         if not solutions:

@@ -27,7 +27,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, llama: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("SGFT_EDGE_MODELS", "SGFT_EDGE_CONFIG", "SGFT_EDGE_CACHE"):
             patch.setenv(name, str(folder.with_name(name)))
-        assert bundle.main(["--out", str(folder), "--models", str(llama)]) == 0
+        elsewhere = folder.with_name("llama.gguf")
+        elsewhere.symlink_to(llama)
+        assert bundle.main(["--out", str(folder), "--models", str(elsewhere)]) == 0
     return folder
 
 
@@ -62,6 +64,7 @@ def test_what_a_bundle_has(made: Path) -> None:
     assert set(sums) == files - {"SHA256SUMS"}
     for name, digest in sums.items():
         assert hashlib.sha256((made / name).read_bytes()).hexdigest() == digest
+    assert not [path for path in made.rglob("*") if path.is_symlink()]
     listing = json.loads((made / "manifest.json").read_text())
     assert listing["models"]["llama"]["sha256"] == sums["models/llama.gguf"]
     required = (made / "requirements.txt").read_text().splitlines()

@@ -9,6 +9,7 @@ import pytest
 from sgft_edge.arithmetic import format_value
 from sgft_edge.calc import value_before
 from sgft_edge.engine import Completion
+from sgft_edge.question import Question
 from sgft_edge.settings import Settings
 from sgft_edge.solver import Solver
 
@@ -98,8 +99,12 @@ def test_what_is_shown_is_the_text_and_the_budget_holds(smollm2: Path) -> None:
             assert "".join(event.text for event in events).strip() == last.solution.text
             assert last.solution.usage["answerer"].decoded <= budget
             assert last.solution.truncated
-        cut = solver.solve(QUESTIONS[0], Settings("calc", max_tokens=60, stop=("the",)))
-        assert "the" not in cut.text
+        *events, last = solver.stream(QUESTIONS[0], Settings("calc", max_tokens=60, stop=("the",)))
+        assert last.solution is not None
+        assert "the" not in "".join(event.text for event in events)
+        assert not last.solution.truncated
+        choices = {"A": "5811", "B": "12"}
+        assert solver.solve(Question(QUESTIONS[0], choices), Settings("calc", max_tokens=4)).answer in choices
 
 
 def test_a_completion_says_what_ended_it(smollm2: Path) -> None:

@@ -20,6 +20,7 @@ from test_solver import all_free, open_tiny
 from sgft_edge import evaluate, prompts, solve
 from sgft_edge.errors import EngineError, InputError
 from sgft_edge.question import Question
+from sgft_edge.report import runs
 from sgft_edge.settings import Sampling, Settings
 from sgft_edge.solution import Solution
 from sgft_edge.solver import Solver
@@ -187,6 +188,45 @@ def test_exact_where_it_takes_none_is_refused(server: ChatServer) -> None:
         solver.solve(BIKES, Settings("exact"))
 
 
+def test_that_it_takes_none_is_asked_once(server: ChatServer, tmp_path: Path) -> None:
+    with Solver.open(server.name()) as solver:
+        for _ in range(3):
+            with pytest.raises(InputError, match="takes a grammar"):
+                solver.solve(BIKES, Settings("exact"))
+        assert len(server.requests) == 2  # one for each way to say a grammar
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text("".join(json.dumps({"question": BIKES, "answer": "525"}) + "\n" for _ in range(3)))
+    output = tmp_path / "rows.jsonl"
+    assert evaluate.main([str(problems), "--guide", server.name(), "--strategy", "exact", "--output", str(output)]) == 2
+    assert rows(output) == []
+
+
+@pytest.mark.parametrize("dialect", ["", "llama-server"])
+def test_answers_that_an_endpoint_begins_itself(server: ChatServer, dialect: str) -> None:
+    server.dialect = dialect
+    program = "```python\ndef solution():\n    money = 5 * 120\n    return money - 75\n```"
+    replies = {"525": "direct", "The answer is 525.": "direct", program: "program"}
+    for reply, strategy in replies.items():
+        server.writes = lambda text, reply=reply: reply  # type: ignore[misc]
+        with Solver.open(server.name()) as solver:
+            solution = solver.solve(BIKES, Settings(strategy))
+        assert (solution.answer, solution.solved_by, solution.notes) == ("525", strategy, ())
+        assert strategy == "program" or solution.text == reply
+        assert "stop" not in server.requests[-1] or strategy == "direct"
+
+
+def test_calc_is_refused(server: ChatServer) -> None:
+    with Solver.open(server.name()) as solver, pytest.raises(InputError, match="use cot with it"):
+        solver.solve(BIKES, Settings("calc"))
+
+
+def test_votes_of_an_endpoint_that_goes_away(server: ChatServer) -> None:
+    replies: list[Reply] = ["The answer is 525.", (401, '{"error": {"message": "who are you?"}}')]
+    server.writes = lambda text: replies.pop(0)
+    with Solver.open(server.name()) as solver, pytest.raises(EngineError, match="who are you"):
+        solver.solve(BIKES, Settings("cot", votes=2))
+
+
 def test_a_choice_without_a_letter_has_no_answer(server: ChatServer) -> None:
     server.writes = lambda text: "Who knows?"
     with Solver.open(server.name()) as solver:
@@ -248,7 +288,16 @@ def test_ctrl_c_does_not_wait_for_the_endpoint(server: ChatServer) -> None:
         held.set()
 
 
-@pytest.mark.parametrize("name", ["openai:", "openai:localhost#m", "openai:http://localhost:1/v1", "openai:ftp://x#m"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "openai:",
+        "openai:http://localhost:abc/v1#m",
+        "openai:localhost#m",
+        "openai:http://localhost:1/v1",
+        "openai:ftp://x#m",
+    ],
+)
 def test_names_of_endpoints(name: str) -> None:
     with pytest.raises(InputError, match="expected openai:URL#MODEL"):
         Solver.open(name)
@@ -286,7 +335,9 @@ def test_an_endpoint_that_goes_away_ends_an_evaluation_and_keeps_its_rows(
     assert solve.main([*batch, "--strategy", "cot", "--parallel", "1"]) == 1
     del replies[questions[2]]
     assert evaluate.main(evaluation) == 0
-    assert [row.get("answer", "refused") for row in rows(output)] == ["1", "refused", "1", "1"]
+    found = rows(output)  # what was refused was tried again, and counts once
+    assert [row.get("answer", "refused") for row in found] == ["1", "refused", "refused", "1", "1"]
+    assert [[row["line"] for row in run] for run in runs(found)] == [[1, 2, 3, 4]]
     assert solve.main([*batch, "--strategy", "cot"]) == 0
     assert sorted(row["line"] for row in rows(tmp_path / "solved.jsonl")) == [1, 2, 3, 4]
 

@@ -256,6 +256,28 @@ def test_every_answerer_follows_every_guide(
     assert capsys.readouterr().out.splitlines() == table
 
 
+def test_guidances_of_one_question_with_different_choices(model: str, tmp_path: Path) -> None:
+    problems, output = tmp_path / "two.jsonl", tmp_path / "rows.jsonl"
+    two = [{"question": "Which is it?", "answer": "A", "choices": {"A": one, "B": "none"}} for one in ("dog", "whale")]
+    problems.write_text("".join(json.dumps(problem) + "\n" for problem in two))
+    guidances = made(model, problems, tmp_path / "made.jsonl")
+    options = ["--strategy", "sg", "--guidance", str(guidances), "--guide", model, "--max-tokens", "2"]
+    assert evaluate.main([str(problems), *options, "--output", str(output)]) == 0
+    by_choice = {row["choices"]["A"]: row["guidance"] for row in rows(guidances)}
+    assert by_choice["dog"] != by_choice["whale"]
+    assert {row["choices"]["A"]: row["guidance"] for row in rows(output)} == by_choice
+
+
+def test_what_is_read_is_not_written_to(
+    model: str, problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = problems.read_bytes()
+    options = ["--strategy", "direct", "--guide", model, "--output", str(problems), "--restart"]
+    assert evaluate.main([str(problems), *options]) == 2
+    assert "expected a file of its own" in capsys.readouterr().err
+    assert problems.read_bytes() == before
+
+
 def test_guidances_that_cannot_be_followed(
     model: str, problems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,9 +28,10 @@ class Script:
     prompts: list[Prompt] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
 
-    def read(self, prompt: Prompt, reserve: int) -> None:
+    def read(self, prompt: Prompt, reserve: int) -> str:
         self.prompts.append(prompt)
         self.text = ""
+        return prompt.answer_prefix
 
     def force(self, text: str) -> None:
         self.text += text

@@ -52,6 +52,13 @@ def said(text: str, answer: str | None = "1", **changed: Any) -> dict[str, Any]:
         (said("5 * 120 = 610\nThe answer is 535.", "535"), "miscalculated"),
         (said("They get $5 x 120 = $600$. So 600 + 75 = 675.", "675"), "wrong operation"),
         (said("It is 100.", "100"), "another plan"),
+        (said("60/2 * 3 = 30 * 3 = 90, and 12 x 3/4 = 36/4 = 9.", "9"), "another plan"),
+        (said("1/5 = 20%, so 2x + 3 = 7 and 3x - 5 = 10.", "10"), "another plan"),
+        (said("3. -4 + 5 = 1", "1"), "another plan"),
+        (said("1. 48 / 2 = 25", "25"), "miscalculated"),
+        (said("2 + 3 = 5, so 5. + 4 = 9", "9"), "another plan"),
+        (row("100", "100. * 3", answer="300", strategy="program", solved_by="program"), "another plan"),
+        (row("5", "max(3, 4)", answer="4", strategy="program", solved_by="program"), "another plan"),
     ],
 )  # fmt: skip
 def test_the_smallest_repair_names_the_class(found: dict[str, Any], expected: str | None) -> None:

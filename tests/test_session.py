@@ -120,6 +120,7 @@ def test_retry_is_another_answer_to_the_same_message(solver: Solver, told: list[
     third = answer(session.retry())
     assert told[1] == told[2] == told[3]
     assert len({first.text, second.text, third.text}) == 3
+    assert session.settings == Settings("chat", max_tokens=24)  # what comes next is as it was asked for
     assert session.turns[-1] == ("assistant", third.text)
     assert len(session.turns) == 4
 

@@ -107,7 +107,7 @@ def test_a_program_speaks_for_a_choice() -> None:
 class Small(Script):
     """A turn whose window does not hold the prompt."""
 
-    def read(self, prompt: Prompt, reserve: int) -> None:
+    def read(self, prompt: Prompt, reserve: int) -> str:
         raise ContextOverflow(3000, 2048)
 
 
