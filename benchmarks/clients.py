@@ -53,7 +53,8 @@ async def load(url: str, ask: Stream, questions: int, clients: int) -> Load:
     first: list[float] = []
     waiting = iter(range(questions))
     tokens = 0
-    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", timeout=3600, max_retries=0) as client:
+    once = {"Connection": "close"}  # llama-server ends a kept connection at times
+    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", timeout=3600, default_headers=once) as client:
 
         async def work() -> None:
             nonlocal tokens
