@@ -15,6 +15,8 @@ import pytest
 
 OPTIONS = ("--adapter", "none", "--threads", "1", "--context", "1024")
 PATIENCE = 60.0
+PROMPT = "‹[^›]*$"
+"""What `until` waits for before keys are sent: earlier ones would reach a terminal that is not yet the prompt's."""
 
 
 def chat(model: Path, typed: str, *options: str) -> subprocess.CompletedProcess[str]:
@@ -76,7 +78,10 @@ def test_a_conversation_that_is_none(llama: Path, tmp_path: Path) -> None:
 
 @contextmanager
 def terminal(model: Path, *options: str) -> Iterator[tuple[Callable[[str], None], Callable[[str], str]]]:
-    """`type_in` sends keys, `until` reads the screen until a pattern appears in what is new."""
+    """`type_in` sends keys, `until` reads the screen until a pattern appears in what is new.
+
+    What a prompt shows is between ‹ and ›, where it switches bracketed paste on and off.
+    """
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "sgft_edge.cli", "chat", "--guide", str(model), *OPTIONS, *options],
@@ -93,14 +98,16 @@ def terminal(model: Path, *options: str) -> Iterator[tuple[Callable[[str], None]
         os.write(ours, keys.encode())
 
     def until(pattern: str) -> str:
-        seen, end = "", time.monotonic() + PATIENCE
-        while not re.search(pattern, seen):
+        raw, seen, end = "", "", time.monotonic() + PATIENCE
+        while not re.search(pattern, seen, re.DOTALL):
             assert time.monotonic() < end, seen
             if select.select([ours], [], [], 0.1)[0]:
                 part = os.read(ours, 65536).decode(errors="replace")
                 if "\x1b[6n" in part:  # where is the cursor?
                     os.write(ours, b"\x1b[1;1R")
-                seen += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", part)
+                raw += part
+                seen = raw.replace("\x1b[?2004h", "‹").replace("\x1b[?2004l", "›")
+                seen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen)
         return seen
 
     try:
@@ -121,27 +128,26 @@ def _own_terminal() -> None:
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(llama: Path) -> None:
     with terminal(llama, "--strategy", "chat", "--context", "2048", "--max-tokens", "1900") as (type_in, until):
-        until(">")
+        until(PROMPT)
         type_in("Hello\r")
         until(r"Answer\s+\S+")
         type_in("\x03")
-        until(r"\[stopped; /retry asks again\]")
-        until(">")
+        assert "[stopped; /retry asks again]" in until(rf"asks again.*{PROMPT}")
         type_in("/stats\r")
-        assert "0 answers" in until(r"MB at most")
-        type_in("\x03")  # at the prompt it only clears the line
-        until(">")
+        assert "0 answers" in until(rf"MB at most.*{PROMPT}")
+        type_in("half a line\x03")  # at the prompt it only clears the line
+        until(rf"half a line.*›.*{PROMPT}")
         type_in("\x04")
 
 
 def test_lines_and_their_history_on_a_terminal(llama: Path, tmp_path: Path) -> None:
     for _ in range(2):
         with terminal(llama, "--max-tokens", "2") as (type_in, until):
-            until(">")
+            until(PROMPT)
             type_in("one\\\rtwo\x1b\rthree\r")
-            until(r"tokens decoded[^>]*>")
+            until(rf"tokens decoded.*{PROMPT}")
             type_in(f"/save {tmp_path}/talk.json\r")
-            until(">")
+            until(rf"›.*{PROMPT}")
             type_in("/quit\r")
         assert '"one\\ntwo\\nthree"' in (tmp_path / "talk.json").read_text()
     history = tmp_path / "cache" / "chat_history"
@@ -153,7 +159,7 @@ def test_a_history_that_cannot_be_kept(llama: Path, tmp_path: Path, monkeypatch:
     (tmp_path / "file").touch()
     monkeypatch.setenv("SGFT_EDGE_CACHE", str(tmp_path / "file"))
     with terminal(llama, "--max-tokens", "2") as (type_in, until):
-        assert "what is typed is not remembered" in until(">")
+        assert "what is typed is not remembered" in until(PROMPT)
         type_in("Hello\r")
-        until(r"tokens decoded[^>]*>")
+        until(rf"tokens decoded.*{PROMPT}")
         type_in("\x04")
