@@ -4,14 +4,14 @@ usage: python -m benchmarks.clients MODEL PROBLEMS.jsonl --server PATH/TO/llama-
 
 Both servers run the same file with as many slots and threads, read the token ids of strategy `cot`'s prompts, and
 decode greedily to the end or to the limit. Each client streams one question after another. The servers take turns, and
-the one whose turn it is not sleeps. Before all that, one client asks alone, for the time to the first token; last, our
-server's memory is read after 50 and after 500 requests. How to compile llama-server: see `benchmarks/server.py`.
+the one whose turn it is not sleeps; no question is asked twice, as both keep what they have read. Before all that, one
+client asks alone, for the time to the first token; last, our server's memory is read after 50 and after 500 requests.
+How to compile llama-server: see `benchmarks/server.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import subprocess
 import sys
@@ -36,6 +36,8 @@ from sgft_edge.problems import read_problems
 from sgft_edge.role import prompt_tokens, template_of
 from sgft_edge.store import resolve
 
+_ALONE = 8  # questions of one client, and for the warm-up
+
 Stream = Callable[[openai.AsyncOpenAI, int], AsyncIterator[int]]
 
 
@@ -48,10 +50,10 @@ class Load:
     first: list[float]
 
 
-async def load(url: str, ask: Stream, questions: int, clients: int) -> Load:
-    """Let clients ask all questions."""
+async def load(url: str, ask: Stream, questions: range, clients: int) -> Load:
+    """Let clients ask all questions, which are named by their places."""
     first: list[float] = []
-    waiting = iter(range(questions))
+    waiting = iter(questions)
     tokens = 0
     once = {"Connection": "close"}  # llama-server ends a kept connection at times
     async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", timeout=3600, default_headers=once) as client:
@@ -114,7 +116,10 @@ def main(
     requests: int,
 ) -> None:
     """Print each run, the medians and their ratios."""
-    questions = [problem.asked for problem in islice(read_problems(problems), count)]
+    needed = 2 * _ALONE + repeats * count
+    questions = [problem.asked for problem in islice(read_problems(problems), needed)]
+    if len(questions) < needed:
+        raise click.UsageError(f"{problems}: expected {needed} problems, found {len(questions)}: lower --questions")
     asked = _prompt_ids(resolve(model), questions)
 
     async def theirs(client: openai.AsyncOpenAI, index: int) -> AsyncIterator[int]:
@@ -136,28 +141,29 @@ def main(
 
         return ask
 
-    def both(turn: Callable[[str, Stream], Load]) -> tuple[Load, Load]:
-        return turn(our_url, ours(max_tokens)), turn(their_url, theirs)
+    def both(asked: range, clients: int) -> tuple[Load, Load]:
+        ends = ((our_url, ours(max_tokens)), (their_url, theirs))
+        turns = ends if asked.start // count % 2 == 0 else ends[::-1]
+        loads = {url: asyncio.run(load(url, ask, asked, clients)) for url, ask in turns}
+        return loads[our_url], loads[their_url]
 
     with our_server(model, clients, threads) as our_url, serving(server, resolve(model), clients, threads) as their_url:
-        both(lambda url, ask: asyncio.run(load(url, ask, clients, clients)))  # weights into memory
-        alone = both(lambda url, ask: asyncio.run(load(url, ask, 8, 1)))
+        both(range(_ALONE), clients)  # weights into memory
+        alone = both(range(_ALONE, 2 * _ALONE), 1)
         runs = []
-        for n in itertools.count(1):
-            runs.append(both(lambda url, ask: asyncio.run(load(url, ask, count, clients))))
-            mine, other = runs[-1]
-            print(f"{n}: ours {mine.seconds:.1f} s, {mine.tokens} chunks; server {other.seconds:.1f} s, {other.tokens}")
-            if n == repeats:
-                break
-        seconds = [median(run[side].seconds for run in runs) for side in (0, 1)]
+        for began in range(2 * _ALONE, needed, count):
+            mine, other = both(range(began, began + count), clients)
+            runs.append((mine, other))
+            print(f"ours {mine.seconds:.1f} s, {mine.tokens} chunks; server {other.seconds:.1f} s, {other.tokens}")
+        ratio = median(mine.seconds / other.seconds for mine, other in runs)
         first = [median(median(run[side].first) for run in runs) for side in (0, 1)]
-        print(f"{count} questions, {clients} clients: {seconds[0] / seconds[1]:.2f}x the server's time")
+        print(f"{count} questions, {clients} clients: {ratio:.2f}x the server's time")
         print(f"first token alone: {median(alone[0].first):.3f} s, server {median(alone[1].first):.3f} s")
         print(f"first token under load: {first[0]:.3f} s, server {first[1]:.3f} s")
         if requests:
-            asyncio.run(load(our_url, ours(8), 50, clients))
+            asyncio.run(load(our_url, ours(8), range(50), clients))
             after_50 = memory_mb(our_url)
-            asyncio.run(load(our_url, ours(8), requests - 50, clients))
+            asyncio.run(load(our_url, ours(8), range(50, requests), clients))
             after = memory_mb(our_url)
             print(
                 f"memory after 50 requests {after_50:.0f} MB, after {requests} {after:.0f} MB: {after / after_50:.3f}x"

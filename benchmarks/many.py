@@ -52,7 +52,7 @@ def main(
         Solver.open(model, adapter="none", settings=settings, threads=threads) as one,
         Solver.open(model, adapter="none", settings=settings, threads=threads, parallel=parallel) as side_by_side,
     ):
-        one.solve(questions[0])  # weights into memory
+        one.solve(questions[-1])  # weights into memory
         runs = [(single(one, questions), many(side_by_side, questions)) for _ in range(repeats)]
     one_seconds, one_tokens = median(a[0] for a, _ in runs), runs[-1][0][1]
     many_seconds, many_tokens = median(b[0] for _, b in runs), runs[-1][1][1]

@@ -4,7 +4,8 @@ usage: python -m benchmarks.server MODEL PROBLEMS.jsonl --server PATH/TO/llama-s
 
 Both get the token ids of strategy `cot`'s prompts and decode greedily to the end or to the limit; the server is driven
 by an asynchronous client that sends all requests at once. The two take turns, and the server sleeps while the solver
-works. The source package of llama-cpp-python carries the source of the server:
+works; no question is asked twice, as both keep what they have read. The source package of llama-cpp-python carries the
+source of the server:
 
     pip download llama-cpp-python --no-deps --no-binary llama-cpp-python && tar xf llama_cpp_python-*.tar.gz
     cd llama_cpp_python-*/vendor/llama.cpp
@@ -98,7 +99,10 @@ def main(
     model: str, problems: Path, server: Path, count: int, repeats: int, slots: int, max_tokens: int, threads: int
 ) -> None:
     """Print each run, the medians and their ratio."""
-    questions = [problem.asked for problem in islice(read_problems(problems), count)]
+    needed = slots + repeats * count
+    questions = [problem.asked for problem in islice(read_problems(problems), needed)]
+    if len(questions) < needed:
+        raise click.UsageError(f"{problems}: expected {needed} problems, found {len(questions)}: lower --questions")
     settings = Settings("cot", max_tokens=max_tokens)
     runs = []
     with (
@@ -110,21 +114,17 @@ def main(
         native = solver.cast.answerer.engine.model  # type: ignore[attr-defined]
         template = template_of(native)
         asked = [prompt_tokens(native, template, prompts.cot(question))[0] for question in questions]
-        ours(solver, questions[:slots])  # weights into memory
-        asyncio.run(theirs(url, asked[:slots], max_tokens))
-        for n in range(repeats):
-            runs.append((ours(solver, questions), asyncio.run(theirs(url, asked, max_tokens))))
-            (seconds, tokens), (their_seconds, their_tokens) = runs[-1]
-            print(
-                f"{n + 1}: ours {seconds:.1f} s, {tokens} tokens; server {their_seconds:.1f} s, {their_tokens} tokens"
-            )
-    seconds, their_seconds = (median(run[side][0] for run in runs) for side in (0, 1))
-    speed, their_speed = (median(run[side][1] / run[side][0] for run in runs) for side in (0, 1))
-    print(
-        f"{len(questions)} questions, {slots} slots: {their_seconds / seconds:.2f}x in time, {speed:.1f} against ",
-        end="",
-    )
-    print(f"{their_speed:.1f} tokens a second: {speed / their_speed:.2f}x")
+        for part in (slice(slots), *(slice(n, n + count) for n in range(slots, needed, count))):
+            for turn in ("ours", "theirs") if len(runs) % 2 == 0 else ("theirs", "ours"):
+                if turn == "ours":
+                    seconds, tokens = ours(solver, questions[part])
+                else:
+                    their_seconds, their_tokens = asyncio.run(theirs(url, asked[part], max_tokens))
+            runs.append((their_seconds / seconds, tokens / seconds / (their_tokens / their_seconds)))
+            print(f"ours {seconds:.1f} s, {tokens} tokens; server {their_seconds:.1f} s, {their_tokens} tokens")
+    del runs[0]  # the first few questions brought the weights into memory
+    time_ratio, speed_ratio = (median(ratios) for ratios in zip(*runs, strict=True))
+    print(f"{count} questions, {slots} slots: {time_ratio:.2f}x in time, {speed_ratio:.2f}x in tokens a second")
 
 
 if __name__ == "__main__":

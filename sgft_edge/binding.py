@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import llama_cpp
 import llama_cpp.llama_cpp as c
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,12 @@ def start_backend() -> None:
             c.llama_log_set(_log.callback, ctypes.c_void_p(0))
             c.llama_backend_init()
             _ready = True
+
+
+def build() -> str:
+    """What may change the last bits of a computation: llama-cpp-python's version and the instructions in use."""
+    start_backend()
+    return f"{llama_cpp.__version__} {c.llama_print_system_info().decode()}"
 
 
 @contextmanager

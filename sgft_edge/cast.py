@@ -13,6 +13,7 @@ from sgft_edge.endpoint import Endpoint, RemoteRole, is_endpoint
 from sgft_edge.engine import Engine
 from sgft_edge.errors import EngineError, InputError
 from sgft_edge.manifest import Entry
+from sgft_edge.prefixes import PrefixStore
 from sgft_edge.role import Role as LocalRole
 from sgft_edge.role import template_of
 from sgft_edge.store import entry_for, file_digest, resolve
@@ -93,7 +94,14 @@ def open_cast(
                 opened.append(Endpoint(str(names[role]), slots))
                 continue
             opened.append(
-                Engine(files[role], slots=slots, window=context, threads=threads or physical_cores(), device=where)
+                Engine(
+                    files[role],
+                    slots=slots,
+                    window=context,
+                    threads=threads or physical_cores(),
+                    device=where,
+                    prefixes=PrefixStore((digests[role], where.name, f"{slots} slots")),
+                )
             )
         offloaded = sum(engine.model.offloaded_layers for engine in opened if isinstance(engine, Engine))
         if require_gpu and not offloaded:

@@ -21,7 +21,9 @@ from typing import Literal
 
 from sgft_edge.binding import Adapter, Context, Grammar, Model
 from sgft_edge.device import Device
-from sgft_edge.errors import ContextOverflow, EngineError
+from sgft_edge.errors import ContextOverflow, EngineError, SgftError
+from sgft_edge.lookup import Drafting, Lookup
+from sgft_edge.prefixes import PrefixStore
 from sgft_edge.sampling import Sampler
 from sgft_edge.settings import Sampling
 
@@ -57,30 +59,39 @@ class Completion:
 class Sequence:
     """One slot of the KV cache and the text that it holds."""
 
-    def __init__(self, engine: Engine, slot: int) -> None:
+    def __init__(self, engine: Engine, slot: int, cells: list[Cell]) -> None:
         self._engine = engine
         self.slot = slot
-        self.cells: list[Cell] = []
+        self.cells = cells
         self.pending: list[Cell] = []
         self.tail = b""
         self.adapter: Adapter | None = None
         self.usage = Usage()
 
-    def begin(self, tokens: list[int], adapter: Adapter | None, usage: Usage, fixed: int = 0, reserve: int = 0) -> None:
+    def begin(
+        self,
+        tokens: list[int],
+        adapter: Adapter | None,
+        usage: Usage,
+        fixed: int = 0,
+        reserve: int = 0,
+        durable: bool = False,
+    ) -> None:
         """Make `tokens` the whole text of this sequence, keeping what the KV cache already holds of it.
 
         The first `fixed` tokens are a prefix shared by many prompts: it is
-        decoded once for each set of weights. `reserve` tokens must still fit
-        after the prompt; raises `ContextOverflow` before anything is decoded.
+        decoded once for each set of weights and, where it is `durable`, kept for
+        other processes too. `reserve` tokens must still fit after the prompt;
+        raises `ContextOverflow` before anything is decoded.
         """
         if len(tokens) + reserve > self._engine.window:
             raise ContextOverflow(len(tokens) + reserve, self._engine.window)
         self.usage, self.tail = usage, b""
         wanted = _weighted(tokens, adapter)
         self.adapter = wanted[-1][1]  # the base, where an activated LoRA is not invoked
-        held = _common(self.cells, wanted)
+        held = self._engine.move(self, wanted)
         if held < fixed < len(wanted):
-            read = self._engine.load_prefix(self, wanted[:fixed], held)
+            read = self._engine.load_prefix(self, wanted[:fixed], held, durable)
             usage.prefilled += read
             usage.reused -= read
             held = fixed
@@ -107,9 +118,8 @@ class Sequence:
     def cut(self, length: int) -> None:
         """Keep the first `length` tokens only."""
         if length < len(self.cells):
-            if not self._engine.context.keep(self.slot, length):
-                raise EngineError(f"{self._engine.model.path.name} cannot rewind its memory")
             del self.cells[length:]
+            self._engine.drop_beyond(self)
         self.pending.clear()
 
     def complete(
@@ -146,6 +156,7 @@ class Request:
     _utf8: codecs.IncrementalDecoder = field(default_factory=lambda: _UTF8("surrogateescape"))  # keeps every byte
     _text: str = ""
     _shown: int = 0
+    _lookup: Lookup | None = None
 
     @property
     def engine(self) -> Engine:
@@ -159,6 +170,32 @@ class Request:
         if self.grammar is not None:
             self._native = Grammar(self.engine.model, self.grammar)
         self._sampler = Sampler(self.sampling, self._native)
+        if self.engine.drafting is not None and self.sampling.temperature == 0:
+            self._lookup = Lookup(self.engine.drafting)
+
+    def guess(self) -> list[int]:
+        """Tokens that may follow the pending one."""
+        sequence, lookup = self.sequence, self._lookup
+        if lookup is None or len(sequence.pending) != 1:
+            return []
+        lookup.read(token for token, _ in [*sequence.cells, *sequence.pending][len(lookup) :])
+        room = self.engine.window - len(sequence.cells) - 1
+        return lookup.guess(min(room, self.max_tokens - len(self._tokens) - 1))
+
+    def take_guessed(self, row: int, guess: list[int]) -> None:
+        """Sample from the rows of the last pending token and of a guess, as long as the guess is what is sampled."""
+        sequence = self.sequence
+        self.take(row)
+        right = 0
+        for token in guess:
+            if self.result is not None or sequence.pending[0][0] != token:
+                break
+            sequence.cells.append(sequence.pending.pop())
+            right += 1
+            self.take(row + right)
+        if guess:
+            assert self._lookup is not None
+            self._lookup.settle(len(guess), right)
 
     def take(self, row: int) -> None:
         """Sample one token from the logits of a batch row and see whether the text ends with it."""
@@ -224,25 +261,41 @@ class Request:
 
 
 class Engine:
-    """One GGUF file, its adapters, and `slots` sequences of `window` tokens each."""
+    """One GGUF file, its adapters, and `slots` sequences of `window` tokens each.
+
+    `prefixes` keeps the states of fixed prefixes for other processes. With `drafting`, a text that is decoded alone
+    and greedily is guessed ahead.
+    """
 
     def __init__(
-        self, path: Path, *, slots: int = 1, window: int = 2048, threads: int = 1, device: Device | None = None
+        self,
+        path: Path,
+        *,
+        slots: int = 1,
+        window: int = 2048,
+        threads: int = 1,
+        device: Device | None = None,
+        prefixes: PrefixStore | None = None,
+        drafting: Drafting | None = None,
     ) -> None:
         gpu = device is not None and device.is_gpu
         self.model = Model(path, -1 if gpu else 0, device.handles if device is not None else ())
         try:
-            self.context = Context(self.model, slots, min(window, self.model.n_ctx_train), threads, offload=gpu)
+            outputs = max(slots, 1 + drafting.tokens if drafting is not None else 0)
+            window = min(window, self.model.n_ctx_train)
+            self.context = Context(self.model, slots, window, threads, outputs=outputs, offload=gpu)
         except BaseException:
             self.model.close()
             raise
         self.window = self.context.window
         self.slots = slots
+        self.drafting = drafting
         self._adapters: dict[Path, Adapter] = {}
-        self._free = list(range(slots))
+        self._free: dict[int, list[Cell]] = {slot: [] for slot in range(slots)}  # what each still holds, oldest first
         self._active: list[Request] = []
         self._weights: Adapter | None = None
         self._prefixes: OrderedDict[tuple[Cell, ...], bytes] = OrderedDict()
+        self._stored = prefixes
         self._closed = False
         self.switches = 0
 
@@ -259,20 +312,29 @@ class Engine:
         return len(self._free)
 
     def acquire(self) -> Sequence:
-        """An empty sequence. Raises `EngineError` while all slots are taken."""
+        """A sequence to begin a text on. Raises `EngineError` while all slots are taken."""
         if not self._free:
             raise EngineError(f"all {self.slots} sequences are in use")
-        return Sequence(self, self._free.pop(0))
+        slot = next(iter(self._free))
+        return Sequence(self, slot, self._free.pop(slot))
 
     def release(self, sequence: Sequence) -> None:
-        """Give a slot back; a completion under way on it is dropped."""
+        """Give a slot back with what its cache holds; a completion under way on it is dropped."""
         if self._closed:
             return
         for request in [r for r in self._active if r.sequence is sequence]:
             self._active.remove(request)
             request.close()
-        self.context.keep(sequence.slot, 0)
-        self._free = sorted([*self._free, sequence.slot])
+        self._free[sequence.slot] = sequence.cells
+
+    def move(self, sequence: Sequence, wanted: list[Cell]) -> int:
+        """Put a sequence on the slot, its own or a free one, that holds most of a text; returns how much that is."""
+        held = _common(sequence.cells, wanted)
+        for slot, cells in list(self._free.items()):
+            if (found := _common(cells, wanted)) > held:
+                self._free[sequence.slot] = sequence.cells
+                sequence.slot, sequence.cells, held = slot, self._free.pop(slot), found
+        return held
 
     def submit(self, request: Request) -> None:
         request.start()
@@ -289,18 +351,21 @@ class Engine:
             self._switch(self._active[0].sequence.pending[0][1])
             ready = [r for r in self._active if r.sequence.pending[0][1] is self._weights]
         group, count = self._group(ready)
-        rows = self._decode([(request.sequence, count) for request in group])
+        guess = group[0].guess() if len(self._active) == 1 else []
+        rows = self._decode([(request.sequence, count) for request in group], guess)
         ended = []
         for request in group:
             if (row := rows.get(request.sequence.slot)) is not None:
                 try:
-                    request.take(row)
+                    request.take_guessed(row, guess)
                 except Exception as e:  # noqa: BLE001 - one text's trouble is not its neighbours'
                     request.error = e
                     request.close()
                 if request.result is not None or request.error is not None:
                     self._active.remove(request)
                     ended.append(request)
+        if guess:
+            self.drop_beyond(group[0].sequence)
         return ended
 
     def _group(self, ready: list[Request]) -> tuple[list[Request], int]:
@@ -315,8 +380,11 @@ class Engine:
         group = sorted(group, key=lambda request: request.sequence.slot)
         return group, min(count, self.context.batch_size // len(group))
 
-    def _decode(self, work: list[tuple[Sequence, int]]) -> dict[int, int]:
-        """Decode the first tokens pending on each sequence; returns slot -> batch row where logits are ready."""
+    def _decode(self, work: list[tuple[Sequence, int]], guess: list[int] | None = None) -> dict[int, int]:
+        """Decode the first tokens pending on each sequence; returns slot -> batch row where logits are ready.
+
+        A guess is read after the only sequence's tokens; its rows follow that one.
+        """
         context, rows, n = self.context, {}, 0
         for sequence, count in work:
             end = n + count
@@ -329,8 +397,20 @@ class Engine:
                 context.output[end - 1] = 1
                 rows[sequence.slot] = end - 1
             n = end
+        if guess:
+            end, start = n + len(guess), int(context.pos[n - 1]) + 1
+            context.token[n:end] = guess
+            context.pos[n:end] = range(start, start + len(guess))
+            context.seq[n:end] = work[0][0].slot
+            context.output[n:end] = 1
+            n = end
         began = time.perf_counter()
-        context.decode(n)
+        try:
+            context.decode(n)
+        except SgftError:
+            for sequence, _ in work:
+                self.drop_beyond(sequence)
+            raise
         share = (time.perf_counter() - began) / len(work)
         for sequence, count in work:
             sequence.usage.seconds += share
@@ -339,22 +419,29 @@ class Engine:
             sequence.usage.calls += 1
         return rows
 
+    def drop_beyond(self, sequence: Sequence) -> None:
+        """Take out of the cache what does not belong to the text of a sequence."""
+        if not self.context.keep(sequence.slot, len(sequence.cells)):
+            raise EngineError(f"{self.model.path.name} cannot rewind its memory")
+
     def _switch(self, weights: Adapter | None) -> None:
         if weights is not self._weights:
             self.context.use(weights)
             self._weights = weights
             self.switches += 1
 
-    def load_prefix(self, sequence: Sequence, cells: list[Cell], held: int) -> int:
+    def load_prefix(self, sequence: Sequence, cells: list[Cell], held: int, durable: bool = False) -> int:
         """Fill a sequence, which holds the first `held` of them, with the cells of a fixed prefix.
 
         Returns how many had to be decoded: none where the state of the prefix was kept.
         """
         key = tuple(cells)
-        if (state := self._prefixes.get(key)) is not None:
+        store = self._stored if durable else None
+        state = self._prefixes.get(key) or (store.load(cells) if store is not None else None)
+        if state is not None:
             sequence.cut(0)
             if self.context.restore(sequence.slot, state):
-                self._prefixes.move_to_end(key)
+                self._keep_prefix(key, state)
                 sequence.cells = list(cells)
                 return 0
             held = 0
@@ -363,10 +450,17 @@ class Engine:
         while sequence.pending:
             self._switch(sequence.pending[0][1])
             self._decode([(sequence, min(_run(sequence.pending), self.context.batch_size))])
-        self._prefixes[key] = self.context.save(sequence.slot)
+        state = self.context.save(sequence.slot)
+        self._keep_prefix(key, state)
+        if store is not None:
+            store.save(cells, state)
+        return len(cells) - held
+
+    def _keep_prefix(self, key: tuple[Cell, ...], state: bytes) -> None:
+        self._prefixes[key] = state
+        self._prefixes.move_to_end(key)
         while len(self._prefixes) > _PREFIXES:
             self._prefixes.popitem(last=False)
-        return len(cells) - held
 
     def close(self) -> None:
         """Free the native memory; the engine cannot be used afterwards."""

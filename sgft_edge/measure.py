@@ -132,6 +132,7 @@ def _engine(job: Job) -> _Complete:
         while engine.busy:
             engine.step()
         ended = time.perf_counter()
+        sequence.cut(0)  # the next run reads its prompt anew
         sequence.close()
         if request.result is None:
             raise request.error or EngineError("the engine gave no completion")

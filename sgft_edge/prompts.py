@@ -55,11 +55,13 @@ class Prompt:
 
     Without messages, `answer_prefix` is the whole text, outside any chat template.
     `task` names what an adapter may be trained to do with it; empty for prompts of the base alone.
+    `private`: what stands before the question is the user's own, and is kept nowhere.
     """
 
     messages: tuple[tuple[str, str], ...]
     answer_prefix: str = ""
     task: str = ""
+    private: bool = False
 
 
 def guide(question: Question) -> Prompt:
@@ -104,7 +106,7 @@ def program(question: Question) -> Prompt:
 
 def chat(question: Question) -> Prompt:
     """The conversation as it stands."""
-    return Prompt((*question.history, ("user", question.with_choices)))
+    return Prompt((*question.history, ("user", question.with_choices)), private=True)
 
 
 def complete(question: Question) -> Prompt:
@@ -114,7 +116,7 @@ def complete(question: Question) -> Prompt:
 
 def reshape(question: Question, found: str) -> Prompt:
     """Ask for what was found in another form, which a grammar holds."""
-    return Prompt((*chat(question).messages, ("assistant", found), ("user", AS_ASKED)))
+    return Prompt((*chat(question).messages, ("assistant", found), ("user", AS_ASKED)), private=True)
 
 
 def digest() -> str:

@@ -91,7 +91,8 @@ class Turn:
         Raises `ContextOverflow`.
         """
         tokens, fixed = self.role.tokens(prompt)
-        self._sequence.begin(tokens, self.role.adapter_for(prompt.task), self.usage, fixed, reserve)
+        adapter = self.role.adapter_for(prompt.task)
+        self._sequence.begin(tokens, adapter, self.usage, fixed, reserve, durable=not prompt.private)
         return prompt.answer_prefix
 
     def force(self, text: str) -> None:

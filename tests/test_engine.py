@@ -814,12 +814,12 @@ def test_a_complete_grammar_leaves_only_the_end(engine: Engine, temperature: flo
         ('root ::= ("a"*)* "b"', None),
         ("root ::= " + "(" * 200 + '"a"' + ")" * 200, {"a"}),
     ):
-        done = run(begin(engine, TEXT).complete(40, grammar=grammar, sampling=Sampling(temperature)))[0]
+        sequence = begin(engine, TEXT)
+        done = run(sequence.complete(40, grammar=grammar, sampling=Sampling(temperature)))[0]
         assert re.fullmatch("[ab]*", done.text)
         if texts is not None:
             assert (done.text in texts, done.finish) == (True, "end")
-        for slot in range(engine.slots - engine.free):
-            engine.release(Sequence(engine, slot))
+        sequence.close()
 
 
 @pytest.mark.parametrize("seed", range(4))

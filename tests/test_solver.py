@@ -146,12 +146,13 @@ def test_no_token_is_read_twice_by_the_same_weights(tiny_files: Path, tmp_path: 
     alora = tiny.tiny_adapter(tmp_path / "alora.gguf", llama, alora_invocation_tokens=invocation)
     with open_tiny(llama, adapter=alora) as solver:
         (engine,) = solver.cast.engines
-        probe, question = Probe(engine), Question(BIKES)
-        guide, fixed = solver.cast.guide.tokens(prompts.guide(question))
-        execute, _ = solver.cast.answerer.tokens(prompts.execute(question))
-        common = next(i for i, (a, b) in enumerate(zip(guide, execute, strict=False)) if a != b)
-        assert fixed < common
+        probe = Probe(engine)
         for seed in range(8):
+            question = Question(f"{seed} customers come. {BIKES}")  # a new one each time: what was read is kept
+            guide, fixed = solver.cast.guide.tokens(prompts.guide(question))
+            execute, _ = solver.cast.answerer.tokens(prompts.execute(question))
+            common = next(i for i, (a, b) in enumerate(zip(guide, execute, strict=False)) if a != b)
+            assert fixed < common
             probe.rows.clear()
             settings = Settings("exact", operands="grounded", max_tokens=8, sampling=Sampling(1.0, seed=seed))
             solution = solver.solve(question, settings)
