@@ -104,7 +104,7 @@ def main(
     if len(questions) < needed:
         raise click.UsageError(f"{problems}: expected {needed} problems, found {len(questions)}: lower --questions")
     settings = Settings("cot", max_tokens=max_tokens)
-    runs = []
+    runs: list[tuple[float, float]] = []
     with (
         Solver.open(
             model, adapter="none", settings=settings, parallel=slots, context=CONTEXT, threads=threads

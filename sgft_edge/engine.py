@@ -327,6 +327,13 @@ class Engine:
             request.close()
         self._free[sequence.slot] = sequence.cells
 
+    def forget(self) -> None:
+        """Drop what is kept in memory of texts that no sequence works on."""
+        self._prefixes.clear()
+        for slot in self._free:
+            self.context.keep(slot, 0)
+            self._free[slot] = []
+
     def move(self, sequence: Sequence, wanted: list[Cell]) -> int:
         """Put a sequence on the slot, its own or a free one, that holds most of a text; returns how much that is."""
         held = _common(sequence.cells, wanted)

@@ -7,8 +7,10 @@ tokens are decoded in the same batch.
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import CancelledError, Future
@@ -36,6 +38,16 @@ class Job:
     cancelled: bool = False
 
 
+_open: weakref.WeakSet[Loop] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """A thread that is still inside llama.cpp when the interpreter goes would take the process down with it."""
+    for loop in list(_open):
+        loop.close()
+
+
 class Loop:
     """Runs jobs over engines in one thread of its own; `submit` and `cancel` may be called from any thread."""
 
@@ -49,6 +61,7 @@ class Loop:
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="sgft-edge-engine", daemon=True)
         self._thread.start()
+        _open.add(self)
 
     def add(self, engines: list[Backend]) -> None:
         """Step these engines too, and free them at the end."""
@@ -88,6 +101,7 @@ class Loop:
         self._thread.join()
         if not self._closed:
             self._closed = True
+            _open.discard(self)
             for engine in self._engines:
                 engine.close()
 

@@ -132,8 +132,8 @@ def _engine(job: Job) -> _Complete:
         while engine.busy:
             engine.step()
         ended = time.perf_counter()
-        sequence.cut(0)  # the next run reads its prompt anew
         sequence.close()
+        engine.forget()
         if request.result is None:
             raise request.error or EngineError("the engine gave no completion")
         decoded = request.result.tokens - (request.result.finish == "end")

@@ -387,6 +387,22 @@ def test_memory_files_and_threads_are_given_back(tiny_files: Path, tmp_path: Pat
     assert grown < 16_000_000
 
 
+ABANDONED = """
+import sys
+from sgft_edge import Settings, Solver
+
+solver = Solver.open(sys.argv[1], adapter="none", context=1024)
+events = solver.stream("How many?", Settings("cot", max_tokens=900))
+next(events)
+"""
+
+
+def test_a_program_may_end_in_the_middle_of_an_answer(llama: Path) -> None:
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", ABANDONED, str(llama)], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_closed_solver_says_so(llama: Path) -> None:
     solver = open_tiny(llama)
     solver.close()
