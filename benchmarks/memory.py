@@ -6,6 +6,9 @@ The answerer is the base, the guide the base with ADAPTER, or with a random F16 
 its words are nonsense, its memory is real. Each case is measured in a process of its own (VmHWM). The limit is
 RLIMIT_AS: all address space counts, the mapped model file and the libraries included; so the allocator is kept from
 reserving 64 MB of it for each thread, and numpy from starting threads that nothing here uses.
+
+Then `exact` answers as many questions at once as there are slots, for several slots and windows, with the adapters
+that come with MODEL: what `--max-memory` estimates beside the peak.
 """
 
 from __future__ import annotations
@@ -22,28 +25,43 @@ import click
 QUESTION = "A shop sells 5 bikes for 120 dollars each and pays 75 dollars for parts. What is left?"
 MB = 1_000_000
 LIMIT_MB = 512 * 1024 * 1024 // MB
+SHAPES = ((1, 512), (1, 2048), (1, 8192), (4, 1024), (8, 512), (8, 2048))
+"""Questions at once, and tokens for each."""
 
 
-def child(model: str, adapter: str, strategy: str, limit_mb: int) -> None:
-    """Solve one question and print the peak memory in MB."""
+def child(model: str, adapter: str, strategy: str, limit_mb: int, parallel: int, context: int) -> None:
+    """Solve questions and print the peak memory and its estimate, in MB."""
     if limit_mb:
         resource.setrlimit(resource.RLIMIT_AS, (limit_mb * MB, limit_mb * MB))
-    from sgft_edge import Settings, Solver
+    from sgft_edge import Settings, Solution, Solver
     from sgft_edge.machine import peak_bytes
 
-    settings = Settings(strategy, max_tokens=32)
-    with Solver.open(model, adapter=adapter, answerer_adapter="none", settings=settings, threads=2) as solver:
-        text = solver.solve(QUESTION).text
-    print(peak_bytes() / MB, repr(text))
+    own = "auto" if adapter == "auto" else "none"
+    with Solver.open(
+        model,
+        adapter=adapter,
+        answerer_adapter=own,
+        settings=Settings(strategy, max_tokens=32),
+        context=context,
+        parallel=parallel,
+        threads=2,
+    ) as solver:
+        outcomes = list(solver.solve_many([QUESTION] * parallel))
+        need = solver.cast.need.total
+    text = outcomes[0].text if isinstance(outcomes[0], Solution) else outcomes[0]
+    print(peak_bytes() / MB, need / MB, repr(text))
 
 
-def peak_mb(model: str, adapter: str, strategy: str, limit_mb: int = 0) -> tuple[float, str]:
-    """The peak memory of a child process in MB, and the answer that it gave."""
-    command = [sys.executable, "-m", "benchmarks.memory", "--child", model, adapter, strategy, str(limit_mb)]
+def peak_mb(
+    model: str, adapter: str, strategy: str, limit_mb: int = 0, parallel: int = 1, context: int = 2048
+) -> tuple[float, float, str]:
+    """The peak memory of a child process in MB, its estimate, and the answer that it gave."""
+    numbers = [str(number) for number in (limit_mb, parallel, context)]
+    command = [sys.executable, "-m", "benchmarks.memory", "--child", model, adapter, strategy, *numbers]
     environment = {**os.environ, "MALLOC_ARENA_MAX": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    peak, _, text = done.stdout.strip().partition(" ")
-    return float(peak), text
+    peak, need, text = done.stdout.strip().split(" ", 2)
+    return float(peak), float(need), text
 
 
 @click.command()
@@ -58,18 +76,21 @@ def main(model: str, adapter: str | None) -> None:
             from tests.tiny import tiny_adapter
 
             adapter = str(tiny_adapter(Path(folder) / "random.gguf", Path(model), rank=16, dtype=np.float16))
-        one, _ = peak_mb(model, "none", "cot")
-        both, _ = peak_mb(model, adapter, "exact")
+        one, *_ = peak_mb(model, "none", "cot")
+        both, *_ = peak_mb(model, adapter, "exact")
         size = Path(adapter).stat().st_size / MB
         print(
             f"one role {one:.0f} MB, both roles {both:.0f} MB with an adapter of {size:.0f} MB, ratio {both / one:.2f}"
         )
-        limited, text = peak_mb(model, adapter, "exact", LIMIT_MB)
+        limited, _, text = peak_mb(model, adapter, "exact", LIMIT_MB)
         print(f"both roles under RLIMIT_AS {LIMIT_MB} MB (512 MiB): peak {limited:.0f} MB, answered {text}")
+    for parallel, context in SHAPES:
+        peak, need, _ = peak_mb(model, "auto", "exact", 0, parallel, context)
+        print(f"{parallel} x {context} tokens: estimate {need:.0f} MB, peak {peak:.0f} MB, {need / peak - 1:+.1%}")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        child(sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]))
+        child(*sys.argv[2:5], *map(int, sys.argv[5:]))
     else:
         main()

@@ -27,6 +27,18 @@ from sgft_edge.errors import AdapterMismatch, ContextOverflow, EngineError, Gram
 
 _MAGIC = b"GGUF"
 _GGUF_STRING = 8  # the type of a metadata value
+_GGUF_RESULTS = {
+    "find_key": ctypes.c_int64,
+    "get_kv_type": ctypes.c_int,
+    "get_val_str": ctypes.c_char_p,
+    "get_val_data": ctypes.c_void_p,
+    "get_arr_type": ctypes.c_int,
+    "get_arr_n": ctypes.c_size_t,
+    "get_arr_data": ctypes.c_void_p,
+    "get_n_tensors": ctypes.c_int64,
+    "get_tensor_type": ctypes.c_int,
+    "get_tensor_size": ctypes.c_size_t,
+}
 _LOG_WARN, _LOG_ERROR = 3, 4
 
 
@@ -111,14 +123,15 @@ class _GGUFParams(ctypes.Structure):
     _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
 
 
-def peek(path: Path, key: str) -> str | None:
-    """A text among the metadata of a GGUF file that is not loaded. Raises `ModelError` for a damaged file."""
+@contextmanager
+def gguf_header(path: Path) -> Iterator[tuple[Any, ctypes.c_void_p]]:
+    """ggml's library, and its handle of a GGUF file's header; no weights are read. Raises `ModelError` for damage."""
     from llama_cpp._ggml import libggml as ggml
 
     start_backend()
     ggml.gguf_init_from_file.argtypes = (ctypes.c_char_p, _GGUFParams)
     ggml.gguf_init_from_file.restype = ctypes.c_void_p
-    for name, result in (("find_key", ctypes.c_int64), ("get_kv_type", ctypes.c_int), ("get_val_str", ctypes.c_char_p)):
+    for name, result in _GGUF_RESULTS.items():
         getattr(ggml, f"gguf_{name}").restype = result
     raw = _checked_path(path, "file")
     _log.clear()
@@ -126,13 +139,24 @@ def peek(path: Path, key: str) -> str | None:
     if not handle:
         raise ModelError(f"{path}: expected a GGUF file, found a damaged one: {_log.reason('fetch it again')}")
     try:
-        found = ctypes.c_int64(ggml.gguf_find_key(handle, key.encode()))
-        if found.value < 0 or ggml.gguf_get_kv_type(handle, found) != _GGUF_STRING:
-            return None
-        text: bytes = ggml.gguf_get_val_str(handle, found)
-        return text.decode("utf-8", "replace")
+        yield ggml, handle
     finally:
         ggml.gguf_free(handle)
+
+
+def header_text(ggml: Any, handle: ctypes.c_void_p, key: str) -> str | None:
+    """A text among the metadata of a header; None where there is none."""
+    found = ctypes.c_int64(ggml.gguf_find_key(handle, key.encode()))
+    if found.value < 0 or ggml.gguf_get_kv_type(handle, found) != _GGUF_STRING:
+        return None
+    text: bytes = ggml.gguf_get_val_str(handle, found)
+    return text.decode("utf-8", "replace")
+
+
+def peek(path: Path, key: str) -> str | None:
+    """A text among the metadata of a GGUF file that is not loaded. Raises `ModelError` for a damaged file."""
+    with gguf_header(path) as (ggml, handle):
+        return header_text(ggml, handle, key)
 
 
 def _string(read: Any, *args: Any) -> str | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sgft_edge import prompts
 from sgft_edge.adapters import PROMPTS_KEY, AdapterFile, Chosen, Name, choose_adapters
 from sgft_edge.backend import Backend, Role
+from sgft_edge.budget import Need, within
 from sgft_edge.device import choose, physical_cores
 from sgft_edge.endpoint import Endpoint, RemoteRole, is_endpoint
 from sgft_edge.engine import Engine
@@ -24,7 +26,8 @@ class Cast:
     """The two roles with their engines, and what a report says about them: names and SHA-256 by role.
 
     An endpoint stands with its name in place of a digest.
-    `plan` is how the guide plans for strategy `exact` where nothing else is asked for.
+    `plan` is how the guide plans for strategy `exact` where nothing else is asked for. `need` is the memory that was
+    estimated before anything was loaded, none of it for endpoints.
     """
 
     guide: Role
@@ -36,6 +39,7 @@ class Cast:
     offloaded_layers: int
     auto: str | None
     auto_choices: str | None
+    need: Need
     warnings: tuple[str, ...]
 
     @property
@@ -67,9 +71,13 @@ def open_cast(
     threads: int | None,
     device: str,
     require_gpu: bool,
+    max_memory: int | None = None,
 ) -> Cast:
     """Load what `Solver.open` names, with room for `parallel` questions; nothing stays open where that fails."""
-    for name, value in (("context", context), ("parallel", parallel), ("threads", threads or 1)):
+    counts = {"context": context, "parallel": parallel, "threads": threads or 1}
+    if max_memory is not None:
+        counts["max-memory"] = max_memory
+    for name, value in counts.items():
         if value < 1:
             raise InputError(f"{name}: expected at least 1, found {value}")
     names = {"guide": guide, "answerer": guide if answerer is None else answerer}
@@ -86,7 +94,16 @@ def open_cast(
     if plan == "auto":
         plan = chosen.guide.plan if chosen.guide else "first"
     where = choose(device, require_gpu)
-    slots = parallel * (2 if one and plan == "stepwise" and (not files or _apart(chosen)) else 1)
+    sequences = 2 if one and plan == "stepwise" and (not files or _apart(chosen)) else 1
+    cut = within(
+        _files_with_adapters(files, chosen, one),
+        parallel,
+        context,
+        sequences=sequences,
+        limit=max_memory,
+        on_gpu=where.is_gpu,
+    )
+    slots = cut.parallel * sequences
     opened: list[Backend] = []
     try:
         for role in ("guide",) if one else ("guide", "answerer"):
@@ -97,7 +114,7 @@ def open_cast(
                 Engine(
                     files[role],
                     slots=slots,
-                    window=context,
+                    window=cut.context,
                     threads=threads or physical_cores(),
                     device=where,
                     prefixes=PrefixStore((digests[role], where.name, f"{slots} slots")),
@@ -118,12 +135,23 @@ def open_cast(
             offloaded_layers=offloaded,
             auto=_strategy(chosen, entry, named=not {adapter, answerer_adapter} <= {"auto", "none"}),
             auto_choices=entry.auto_choices if entry else None,
-            warnings=(*_warnings(roles.values(), chosen), *_unused(chosen.guide, plan)),
+            need=cut.need,
+            warnings=(*cut.warnings, *_warnings(roles.values(), chosen), *_unused(chosen.guide, plan)),
         )
     except BaseException:
         for backend in opened:
             backend.close()
         raise
+
+
+def _files_with_adapters(files: Mapping[str, Path], chosen: Chosen, one: bool) -> dict[Path, Sequence[Path]]:
+    """The model files that are opened, each with the adapters that are loaded onto it."""
+    seats = {"guide": ("guide", "answerer")} if one else {role: (role,) for role in files}
+    return {
+        files[seat]: [file.path for role in roles for file in chosen.by_task(role).values()]
+        for seat, roles in seats.items()
+        if seat in files
+    }
 
 
 def _role(name: str, engine: Backend, chosen: Chosen) -> Role:

@@ -29,6 +29,7 @@ _MODEL = (
     click.option("--context", default=2048, show_default=True, metavar="TOKENS", help="Room for one question."),
     click.option("--threads", type=int, metavar="N", help="CPU threads.  [default: the physical cores]"),
     click.option("--device", type=click.Choice(CHOICES), default="auto", show_default=True),
+    click.option("--max-memory", metavar="SIZE", help="As 600M or 1.5G: lowers what does not fit, or refuses it."),
     click.option("--require-gpu", is_flag=True, help="Fail where no layer runs on a GPU."),
 )
 _SETTINGS = (
@@ -69,8 +70,10 @@ def settings_from(given: dict[str, Any], strategy: str = "auto") -> Settings:
 
 def open_solver(given: dict[str, Any], settings: Settings, parallel: int = 1, beside: Solver | None = None) -> Solver:
     """The solver that the options ask for; what is odd about it goes to stderr."""
+    from sgft_edge.budget import parse_size
     from sgft_edge.solver import Solver
 
+    limit = given["max_memory"]
     solver = Solver.open(
         given["guide"],
         given["answerer"],
@@ -82,6 +85,7 @@ def open_solver(given: dict[str, Any], settings: Settings, parallel: int = 1, be
         threads=given["threads"],
         device=given["device"],
         require_gpu=given["require_gpu"],
+        max_memory=parse_size(limit) if limit is not None else None,
         beside=beside,
     )
     for warning in solver.cast.warnings:

@@ -74,6 +74,7 @@ class Solver:
         threads: int | None = None,
         device: str = "auto",
         require_gpu: bool = False,
+        max_memory: int | None = None,
         beside: Solver | None = None,
     ) -> Self:
         """Load models. Nothing is fetched: a missing one raises `ModelMissing` with the command that does.
@@ -83,7 +84,9 @@ class Solver:
         the one that comes with the package; `answerer_adapter` the answerer's, where "auto" is the guide's for what
         that was trained to answer, and what comes with the package for the rest.
         `context` is the room of one question in tokens, `parallel` how many are worked on at once, `threads`
-        defaults to the physical cores. A solver `beside` which this one is opened does the work of both in its thread,
+        defaults to the physical cores. `max_memory` is what this process may have in bytes: where an estimate exceeds
+        it, `parallel` is halved down to 1, then `context` down to 512, and `cast.warnings` says so; where that does
+        not help, nothing is loaded. A solver `beside` which this one is opened does the work of both in its thread,
         in turn, so that they do not contend for the cores; they are closed together.
         Raises `InputError`, `ModelError` or `EngineError`.
         """
@@ -99,6 +102,7 @@ class Solver:
             threads=threads,
             device=device,
             require_gpu=require_gpu,
+            max_memory=max_memory,
         )
         return cls(cast, settings, beside)
 
