@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from convert.samples import WINDOW, Sample
 from sgft_edge.binding import Adapter, Context, Model
 from sgft_edge.device import physical_cores
+from sgft_edge.tuning import Tuning
 
 Logits = NDArray[np.float32]
 
@@ -29,9 +30,9 @@ class GgufModel:
         self.model = Model(path)
         try:
             self._adapter = Adapter(self.model, adapter) if adapter is not None else None
-            self._context = Context(
-                self.model, 1, window, physical_cores(), batch=_BATCH, outputs=_BATCH, offload=False, exact=exact
-            )
+            cores = physical_cores()
+            tuning = Tuning(cores, cores, batch=_BATCH)
+            self._context = Context(self.model, 1, window, tuning, outputs=_BATCH, offload=False, exact=exact)
         except BaseException:
             self.model.close()
             raise

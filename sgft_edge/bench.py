@@ -153,19 +153,55 @@ def main(argv: list[str] | None = None) -> int:
 @click.option("--threads", type=int, metavar="N", help="CPU threads.  [default: the physical cores]")
 @click.option("--device", type=click.Choice(CHOICES), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print all single measurements as JSON.")
-def command(name: str, repeats: int, as_json: bool, **given: Any) -> None:
+@click.option("--tune", "tuned", is_flag=True, help="Find the fastest settings for this machine, and keep them.")
+@click.option("--allow-q8-kv", is_flag=True, help="With --tune: a KV cache of 8 bits may win, which changes results.")
+def command(name: str, repeats: int, as_json: bool, tuned: bool, allow_q8_kv: bool, **given: Any) -> None:
     """Measure speed and memory on this machine.
 
     Prefill, decoding, time to the first token and peak memory of the engine that solves questions, beside those of
     llama-cpp-python's `Llama` on the same file. Other work on the machine spoils the figures.
+
+    With --tune: try threads, batch sizes, flash attention, types of the KV cache and guessing ahead, compare other
+    quantizations of the model that are at hand, and keep what is fastest; from then on it is used wherever --threads
+    is not given.
     """
     model = resolve(name)
+    if tuned:
+        _tune(model, repeats, (given["prompt_tokens"], given["decode_tokens"]), allow_q8_kv)
+        return
     with progress("runs", 2 * max(repeats, 1)) as advance:
         comparison = compare(model, repeats=repeats, advance=advance, **given)
     if as_json:
         click.echo(json.dumps(comparison.to_dict(), indent=1))
     else:
         _print(comparison)
+
+
+def _tune(model: Path, repeats: int, tokens: tuple[int, int], rounded_kv: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from sgft_edge.tune import most_runs, tune
+    from sgft_edge.tuning import keep
+
+    if min(repeats, tokens[0], tokens[1] - 1) < 1:
+        raise InputError("--tune: expected at least 1 repeat, 1 prompt token and 2 decoded tokens")
+    with progress("runs", most_runs(model, repeats)) as advance:
+        found = tune(model, repeats, tokens, rounded_kv, advance)
+    table = Table(box=None, pad_edge=False)
+    for title in ("SETTING", "TRIED", "SPEED", ""):
+        table.add_column(title, justify="right" if title == "SPEED" else "left")
+    for trial in found.trials:
+        setting = trial.setting.replace("_", " ")
+        table.add_row(setting, str(trial.value), f"{trial.speedup:.2f}x", "taken" if trial.won else "")
+    for tokens_ahead, cost in found.draft_costs.items():
+        taken = "taken" if tokens_ahead == found.tuning.draft_tokens else ""
+        table.add_row("tokens guessed ahead", str(tokens_ahead), f"a batch costs {cost:.2f}x", taken)
+    for name, speed in found.others.items():
+        table.add_row("quantization", name, f"{speed:.2f}x", "")
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    console.print(f"best: {found.tuning}\nkept in {keep(file_digest(model), found.tuning)}", markup=False)
 
 
 def _print(comparison: Comparison) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgft_edge.errors import AdapterMismatch, ContextOverflow, EngineError, GrammarError, ModelError
+from sgft_edge.tuning import Tuning
 
 _MAGIC = b"GGUF"
 _GGUF_STRING = 8  # the type of a metadata value
@@ -40,6 +41,12 @@ _GGUF_RESULTS = {
     "get_tensor_size": ctypes.c_size_t,
 }
 _LOG_WARN, _LOG_ERROR = 3, 4
+_KV_TYPES = {"f16": c.GGML_TYPE_F16, "q8_0": c.GGML_TYPE_Q8_0}
+_FLASH_ATTENTION = {
+    "auto": c.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    "on": c.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "off": c.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
 
 
 class _Log:
@@ -338,8 +345,9 @@ class Context:
     """A KV cache of `slots` sequences with `window` tokens each, and the batch that feeds it.
 
     A slot has its own stream of cells, so a sequence attends to no more than
-    itself. `outputs` bounds the logits rows of one decode call. With `exact` the
-    KV cache is float32 and attention is computed plainly: for comparisons.
+    itself. A decode call computes logits for at most as many rows as there are
+    slots, or as a guess needs, or `outputs`. With `exact` the KV cache is float32
+    and attention is computed plainly: for comparisons.
     """
 
     def __init__(
@@ -347,21 +355,22 @@ class Context:
         model: Model,
         slots: int,
         window: int,
-        threads: int,
-        batch: int = 512,
+        tuning: Tuning,
         outputs: int = 0,
         offload: bool = True,
         exact: bool = False,
     ) -> None:
         params = c.llama_context_default_params()
+        params.type_k = params.type_v = _KV_TYPES[tuning.kv_type]
+        params.flash_attn_type = _FLASH_ATTENTION[tuning.flash_attention]
         if exact:
             params.type_k = params.type_v = c.GGML_TYPE_F32
             params.flash_attn_type = c.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.n_ctx = slots * window
         params.n_seq_max = slots
-        params.n_batch = params.n_ubatch = batch
-        params.n_outputs_max = outputs or slots
-        params.n_threads = params.n_threads_batch = threads
+        params.n_batch = params.n_ubatch = tuning.batch
+        params.n_outputs_max = outputs or max(slots, 1 + tuning.draft_tokens)
+        params.n_threads, params.n_threads_batch = tuning.threads, tuning.prefill_threads
         params.offload_kqv = params.op_offload = offload
         params.kv_unified = False
         params.no_perf = True
@@ -374,9 +383,9 @@ class Context:
             )
         self._memory = c.llama_get_memory(self._p)
         self.n_vocab = model.n_vocab
-        self.batch_size = batch
+        self.batch_size = tuning.batch
         self.window = int(c.llama_n_ctx_seq(self._p))
-        self._make_batch(batch)
+        self._make_batch(tuning.batch)
 
     def _make_batch(self, size: int) -> None:
         """One llama_batch over numpy arrays, each of shape (size,), so that filling it is slice assignment."""

@@ -10,7 +10,7 @@ from sgft_edge import prompts
 from sgft_edge.adapters import PROMPTS_KEY, AdapterFile, Chosen, Name, choose_adapters
 from sgft_edge.backend import Backend, Role
 from sgft_edge.budget import Need, within
-from sgft_edge.device import choose, physical_cores
+from sgft_edge.device import Device, choose, physical_cores
 from sgft_edge.endpoint import Endpoint, RemoteRole, is_endpoint
 from sgft_edge.engine import Engine
 from sgft_edge.errors import EngineError, InputError
@@ -19,6 +19,7 @@ from sgft_edge.prefixes import PrefixStore
 from sgft_edge.role import Role as LocalRole
 from sgft_edge.role import template_of
 from sgft_edge.store import entry_for, file_digest, resolve
+from sgft_edge.tuning import Tuning, tuning_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,19 +106,23 @@ def open_cast(
     )
     slots = cut.parallel * sequences
     opened: list[Backend] = []
+    warnings = cut.warnings
     try:
         for role in ("guide",) if one else ("guide", "answerer"):
             if role not in files:
                 opened.append(Endpoint(str(names[role]), slots))
                 continue
+            tuning, doubts = _tuning(digests[role], threads, where)
+            warnings += doubts
+            kind = f"{slots} slots, KV {tuning.kv_type}, flash attention {tuning.flash_attention}"
             opened.append(
                 Engine(
                     files[role],
                     slots=slots,
                     window=cut.context,
-                    threads=threads or physical_cores(),
                     device=where,
-                    prefixes=PrefixStore((digests[role], where.name, f"{slots} slots")),
+                    prefixes=PrefixStore((digests[role], where.name, kind)),
+                    tuning=tuning,
                 )
             )
         offloaded = sum(engine.model.offloaded_layers for engine in opened if isinstance(engine, Engine))
@@ -136,12 +141,19 @@ def open_cast(
             auto=_strategy(chosen, entry, named=not {adapter, answerer_adapter} <= {"auto", "none"}),
             auto_choices=entry.auto_choices if entry else None,
             need=cut.need,
-            warnings=(*cut.warnings, *_warnings(roles.values(), chosen), *_unused(chosen.guide, plan)),
+            warnings=(*dict.fromkeys(warnings), *_warnings(roles.values(), chosen), *_unused(chosen.guide, plan)),
         )
     except BaseException:
         for backend in opened:
             backend.close()
         raise
+
+
+def _tuning(digest: str, threads: int | None, device: Device) -> tuple[Tuning, tuple[str, ...]]:
+    """What was found best for a model on this machine's CPU, unless the caller says how many threads; with warnings."""
+    found, warnings = (None, ()) if threads is not None or device.is_gpu else tuning_for(digest)
+    cores = threads or physical_cores()
+    return found or Tuning(cores, cores), warnings
 
 
 def _files_with_adapters(files: Mapping[str, Path], chosen: Chosen, one: bool) -> dict[Path, Sequence[Path]]:

@@ -22,10 +22,11 @@ from typing import Literal
 from sgft_edge.binding import Adapter, Context, Grammar, Model
 from sgft_edge.device import Device
 from sgft_edge.errors import ContextOverflow, EngineError, SgftError
-from sgft_edge.lookup import Drafting, Lookup
+from sgft_edge.lookup import Lookup
 from sgft_edge.prefixes import PrefixStore
 from sgft_edge.sampling import Sampler
 from sgft_edge.settings import Sampling
+from sgft_edge.tuning import Tuning
 
 Cell = tuple[int, Adapter | None]
 _UTF8 = codecs.getincrementaldecoder("utf-8")
@@ -263,8 +264,7 @@ class Request:
 class Engine:
     """One GGUF file, its adapters, and `slots` sequences of `window` tokens each.
 
-    `prefixes` keeps the states of fixed prefixes for other processes. With `drafting`, a text that is decoded alone
-    and greedily is guessed ahead.
+    `prefixes` keeps the states of fixed prefixes for other processes. `threads` count where there is no `tuning`.
     """
 
     def __init__(
@@ -276,20 +276,20 @@ class Engine:
         threads: int = 1,
         device: Device | None = None,
         prefixes: PrefixStore | None = None,
-        drafting: Drafting | None = None,
+        tuning: Tuning | None = None,
     ) -> None:
         gpu = device is not None and device.is_gpu
         self.model = Model(path, -1 if gpu else 0, device.handles if device is not None else ())
         try:
-            outputs = max(slots, 1 + drafting.tokens if drafting is not None else 0)
+            tuning = tuning or Tuning(threads, threads)
             window = min(window, self.model.n_ctx_train)
-            self.context = Context(self.model, slots, window, threads, outputs=outputs, offload=gpu)
+            self.context = Context(self.model, slots, window, tuning, offload=gpu)
         except BaseException:
             self.model.close()
             raise
         self.window = self.context.window
         self.slots = slots
-        self.drafting = drafting
+        self.drafting = tuning.drafting
         self._adapters: dict[Path, Adapter] = {}
         self._free: dict[int, list[Cell]] = {slot: [] for slot in range(slots)}  # what each still holds, oldest first
         self._active: list[Request] = []
@@ -454,14 +454,18 @@ class Engine:
             held = 0
         sequence.cut(held)
         sequence.pending = list(cells[held:])
-        while sequence.pending:
-            self._switch(sequence.pending[0][1])
-            self._decode([(sequence, min(_run(sequence.pending), self.context.batch_size))])
+        self.read(sequence)
         state = self.context.save(sequence.slot)
         self._keep_prefix(key, state)
         if store is not None:
             store.save(cells, state)
         return len(cells) - held
+
+    def read(self, sequence: Sequence) -> None:
+        """Decode all that is pending on a sequence, at once and alone."""
+        while sequence.pending:
+            self._switch(sequence.pending[0][1])
+            self._decode([(sequence, min(_run(sequence.pending), self.context.batch_size))])
 
     def _keep_prefix(self, key: tuple[Cell, ...], state: bytes) -> None:
         self._prefixes[key] = state

@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from sgft_edge.device import choose, hardware
 from sgft_edge.errors import EngineError, SgftError
 from sgft_edge.machine import peak_bytes
+from sgft_edge.tuning import Tuning
 
 CONTENDERS = ("engine", "llama")
 
@@ -26,7 +28,10 @@ _WARM_UP_TOKENS = 2  # a prompt and a step: weights into memory, graphs reserved
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """What to measure; `prompt` holds token ids, `context` is in tokens, `model` a path."""
+    """What to measure; `prompt` holds token ids, `context` is in tokens, `model` a path.
+
+    `tuning` are the engine's settings as `tuning.Tuning` takes them; without them it has `threads` alone.
+    """
 
     contender: str
     model: str
@@ -35,6 +40,7 @@ class Job:
     context: int
     threads: int
     device: str
+    tuning: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,7 +124,8 @@ def _not_as_many(job: Job, tokens: int) -> str:
 def _engine(job: Job) -> _Complete:
     from sgft_edge.engine import Engine, Usage
 
-    engine = Engine(Path(job.model), window=job.context, threads=job.threads, device=choose(job.device))
+    tuning = Tuning(**job.tuning) if job.tuning is not None else Tuning(job.threads, job.threads)
+    engine = Engine(Path(job.model), window=job.context, device=choose(job.device), tuning=tuning)
 
     def complete(tokens: int) -> _Run:
         sequence = engine.acquire()

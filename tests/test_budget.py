@@ -16,6 +16,7 @@ from sgft_edge.errors import InputError, ModelError
 from sgft_edge.machine import Memory
 from sgft_edge.sizes import Sizes
 from sgft_edge.solver import Solver
+from sgft_edge.tuning import Tuning
 
 MB = 1_000_000
 MIB = 2**20
@@ -65,7 +66,7 @@ def test_the_kv_cache_is_what_llama_cpp_logs_and_buffers_are_no_less(
     path, lines = tiny_files / f"{name}.gguf", list[str]()
     with log_lines(lines.append):
         model = Model(path)
-        context = Context(model, slots, window, threads=1)
+        context = Context(model, slots, window, Tuning(1, 1))
         context.close()
         model.close()
     need = estimate([ModelFile.read(path)], slots, window, process=0)

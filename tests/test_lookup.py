@@ -12,6 +12,7 @@ from sgft_edge.bench import counting_prompt
 from sgft_edge.engine import Engine, Usage
 from sgft_edge.lookup import Drafting, Lookup
 from sgft_edge.settings import Sampling
+from sgft_edge.tuning import Tuning
 
 FREE = Drafting(4, 1.0)
 
@@ -75,8 +76,8 @@ def path(request: pytest.FixtureRequest, tiny_files: Path) -> Path:
 
 def engines(path: Path, tokens: int = 4, window: int = 512) -> tuple[Engine, Engine]:
     """One that decodes token by token, and one that guesses."""
-    drafting = Drafting(tokens, 1.0)
-    return Engine(path, window=window, slots=2), Engine(path, window=window, slots=2, drafting=drafting)
+    tuning = Tuning(1, 1, draft_tokens=tokens)
+    return Engine(path, window=window, slots=2), Engine(path, window=window, slots=2, tuning=tuning)
 
 
 def looping(engine: Engine) -> list[int]:
@@ -108,8 +109,8 @@ def test_a_guessed_text_is_the_text(path: Path, tokens: int, grammar: str | None
 def test_the_smollm2_counts_with_fewer_calls(smollm2: Path) -> None:
     prompt, context = counting_prompt(smollm2, 64, 512)
     texts, calls = [], []
-    for drafting in (None, Drafting(4, 1.2)):
-        engine = Engine(smollm2, window=context, threads=2, drafting=drafting)
+    for tuning in (Tuning(2, 2), Tuning(2, 2, draft_tokens=4, draft_cost=1.2)):
+        engine = Engine(smollm2, window=context, tuning=tuning)
         usage, sequence = Usage(), engine.acquire()
         sequence.begin(list(prompt), None, usage)
         texts.append(run(sequence.complete(48))[0].text)

@@ -1,0 +1,60 @@
+"""What a batch of a few tokens costs: `python -m sgft_edge.probe` reads a `Probe` and writes the costs.
+
+Guessed tokens are read in one batch with the last decoded one. How much longer that takes depends on the machine: next
+to nothing where memory is the bottleneck, nearly as many times as long where arithmetic is.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from sgft_edge.errors import SgftError
+from sgft_edge.tuning import Tuning
+
+_DEPTH = 256  # tokens before the batch
+_REPEATS = 9
+
+
+def main() -> int:
+    """Measure what standard input asks for; what goes wrong is the last line of stderr."""
+    try:
+        json.dump(costs(**json.load(sys.stdin)), sys.stdout)
+    except SgftError as e:
+        print(e, file=sys.stderr)
+        return e.exit_status
+    return 0
+
+
+def costs(model: str, tuning: Mapping[str, Any], drafts: Sequence[int]) -> dict[str, float]:
+    """The time of a batch with so many guessed tokens, in times of a batch without; medians, measured in turn."""
+    from sgft_edge.engine import Engine, Usage
+
+    engine = Engine(Path(model), window=_DEPTH + max(drafts) + 1, tuning=Tuning(**tuning))
+    text = engine.model.tokenize(", ".join(map(str, range(_DEPTH))))[:_DEPTH]
+    sequence = engine.acquire()
+    sequence.begin(text, None, Usage())
+    engine.submit(sequence.complete(1))
+    while engine.busy:
+        engine.step()
+    held = len(sequence.cells)
+    seconds: dict[int, list[float]] = {n: [] for n in (0, *drafts)}
+    for _ in range(_REPEATS):
+        for guessed, found in seconds.items():
+            sequence.pending = [(token, None) for token in text[: guessed + 1]]
+            began = time.perf_counter()
+            engine.read(sequence)
+            found.append(time.perf_counter() - began)
+            sequence.cut(held)
+    engine.close()
+    one = median(seconds[0])
+    return {str(n): max(median(seconds[n]) / one, 1.0) for n in drafts}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
