@@ -32,6 +32,7 @@ _BATCH = 512  # tokens of one decode call: `batch` of binding.Context
 _PADDING = 256  # llama.cpp rounds the window of a sequence up to a multiple of it
 _MASK = 2  # bytes of the attention mask for each token of a batch and each of the window
 _LOGIT = 4
+_MAPPED = 2**25  # a switch of adapters makes the compute buffer anew; below this glibc's malloc keeps the old one
 _PREFIXES = 200  # tokens whose state is kept: the system message under two sets of weights
 _TOKEN = 310  # of the vocabulary: text, score, attributes and hash maps
 _MODEL, _GRAPH = 4 * _MB, 3 * _MB
@@ -110,11 +111,13 @@ def _of_one(model: ModelFile, slots: int, context: int, on_gpu: bool) -> Need:
     batch = min(_BATCH, slots * window)
     logits = slots * sizes.vocabulary * _LOGIT
     compute = max(batch * sizes.row, logits) + batch * cells * _MASK
+    if model.adapters and compute < _MAPPED:
+        compute *= 2
     return Need(
         weights=sizes.file + (0 if on_gpu else sizes.repacked) + sum(model.adapters),
         cache=0 if on_gpu else slots * cells * sizes.cell,
         buffers=min(_PREFIXES, cells) * sizes.cell + (0 if on_gpu else compute + logits),
-        process=_MODEL + _TOKEN * sizes.vocabulary + _GRAPH * (1 + len(model.adapters)) + _SEQUENCE * slots,
+        process=_MODEL + _TOKEN * sizes.vocabulary + _GRAPH + _SEQUENCE * slots,
     )
 
 
