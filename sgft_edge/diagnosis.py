@@ -21,6 +21,7 @@ from sgft_edge.machine import Memory
 from sgft_edge.manifest import Entry, Manifest, package_models
 from sgft_edge.settings import DEFAULT_MODEL
 from sgft_edge.store import ModelState
+from sgft_edge.tuning import tuning_for
 
 T = TypeVar("T")
 
@@ -49,7 +50,10 @@ class Folder:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All findings. Cores are those that this process may use, `core_quota` is CPU time in cores."""
+    """All findings. Cores are those that this process may use, `core_quota` is CPU time in cores.
+
+    `tunings` tell how models run that `sgft-edge bench --tune` was run for.
+    """
 
     versions: Versions | None
     system: str | None
@@ -64,6 +68,7 @@ class Report:
     llama: LlamaBuild | None
     default_model: Entry | None
     models: tuple[ModelState, ...] | None
+    tunings: Mapping[str, str] | None
     folders: Mapping[str, Folder] | None
     package: str | None
     failures: Mapping[str, str]
@@ -94,6 +99,7 @@ def examine() -> Report:
         llama=probe("llama", llama_build.inspect),
         default_model=probe("default_model", lambda: Manifest.load().get(DEFAULT_MODEL)),
         models=probe("models", lambda: tuple(map(store.state, Manifest.load().entries.values()))),
+        tunings=probe("tunings", _tunings),
         folders=probe("folders", _folders),
         package=probe("package", lambda: str(package_models())),
         failures=failures,
@@ -119,6 +125,17 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _tunings() -> dict[str, str]:
+    found = {}
+    for entry in Manifest.load().entries.values():
+        path = store.locate(entry) if entry.role == "model" else None
+        if path is not None:
+            tuning, warnings = tuning_for(store.file_digest(path))
+            if tuning is not None or warnings:
+                found[entry.name] = str(tuning) if tuning is not None else warnings[0]
+    return found
 
 
 def _folders() -> dict[str, Folder]:

@@ -110,7 +110,9 @@ def _models(report: Report) -> Rows:
         yield model.name, f"verified: {model.verified}; {model.path}"
     if report.models is not None:
         yield "not here", f"{len(report.models) - len(here)} of {len(report.models)} known (sgft-edge models list)"
-    yield from _failed(report, "models")
+    for name, tuning in (report.tunings or {}).items():
+        yield f"tuned {name}", tuning
+    yield from _failed(report, "models", "tunings")
 
 
 def _folders(report: Report) -> Rows:

@@ -222,6 +222,14 @@ def test_real_outputs_are_read_as_a_reader_reads_them() -> None:
     assert misread == ["gsm8k sg 89"]
 
 
+def test_real_choices() -> None:
+    rows = [json.loads(line) for line in (DATA / "choice_answers.jsonl").read_text().splitlines()]
+    found = {row["source"]: extract(row["text"], row["choices"], whole=row["whole"]) for row in rows}
+    misread = [row["source"] for row in rows if found[row["source"]] != row["answer"]]
+    assert len(rows) == 110
+    assert misread == ["csqa-train-42955a434f529cc5e6de36f0db1374e7"]  # "the living room. The answer is: (D) Living room", which is (C)
+
+
 def test_extract() -> None:
     assert extract("The answer is 2/3.") == "0.6667"
     assert extract("The answer is $1,200.00") == "1200"

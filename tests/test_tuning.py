@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from click.testing import CliRunner
 from engines import begin, run
 from test_engine import TEXT
 
-from sgft_edge import bench, tune, tuning
+from sgft_edge import bench, doctor, tune, tuning
 from sgft_edge.cast import open_cast
 from sgft_edge.engine import Engine
 from sgft_edge.errors import InputError
+from sgft_edge.files import models_folder
 from sgft_edge.machine import logical_cores
+from sgft_edge.manifest import Entry, put
 from sgft_edge.store import file_digest
 from sgft_edge.tune import Speed, draft, search, thread_counts
 from sgft_edge.tuning import Tuning, keep, tuning_for
@@ -207,6 +210,15 @@ def test_every_setting_decodes(llama: Path, tried: Tuning) -> None:
 def test_what_cannot_be(field: str, value: object) -> None:
     with pytest.raises(InputError, match=rf"{field}: expected .*, found {value!r}"):
         replace(START, **{field: value})
+
+
+def test_the_doctor_tells_of_it(llama: Path) -> None:
+    put(Entry(name="mine", title="Mine", role="model", file="llama.gguf", licence="MIT", sources=(f"file:{llama}",)))
+    (models_folder()).mkdir(parents=True)
+    shutil.copy(llama, models_folder() / "llama.gguf")
+    keep(file_digest(llama), KEPT)
+    done = CliRunner(env=dict(os.environ)).invoke(doctor.command)
+    assert f"tuned mine         {KEPT}" in done.output
 
 
 # ------------------------------------------------------------------------------------------------- the command
