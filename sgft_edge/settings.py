@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from sgft_edge.errors import InputError
 
 DEFAULT_MODEL = "smollm2"
-ANSWERING = ("direct", "cot", "plan", "calc", "program", "sg", "exact")
+ANSWERING = ("direct", "cot", "plan", "calc", "program", "sg", "exact", "panel")
 STRATEGIES = ("auto", *ANSWERING, "guidance", "chat", "complete")
 PLANS = ("auto", "first", "stepwise")
 OPERANDS = ("free", "grounded")

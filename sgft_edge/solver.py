@@ -19,6 +19,7 @@ from sgft_edge.errors import GuidanceError, InputError, SgftError
 from sgft_edge.exact import exact
 from sgft_edge.guidance import parse
 from sgft_edge.loop import Loop, Seats
+from sgft_edge.panel import panel
 from sgft_edge.question import Question
 from sgft_edge.settings import DEFAULT_MODEL, Settings
 from sgft_edge.solution import Event, Solution
@@ -33,10 +34,12 @@ _STRATEGIES: Mapping[str, Callable[[Task], Writing]] = {
     "program": strategies.program,
     "sg": strategies.sg,
     "exact": exact,
+    "panel": panel,
     "guidance": strategies.guidance,
     "chat": strategies.chat,
     "complete": strategies.complete,
 }
+_PLANNED = ("exact", "panel")  # a guidance is executed exactly
 _REPLIES = ("chat", "complete")  # these have no answer to vote on, and keep to a grammar themselves
 
 Work = Generator[Request, Completion, Solution]
@@ -178,11 +181,11 @@ class Solver:
 
     def require(self, strategy: str, stepwise: bool = False, shaped: bool = False) -> None:
         """Raise `InputError` where an endpoint cannot do what a strategy asks of it."""
-        if strategy == "exact" or shaped:
+        if strategy in _PLANNED or shaped:
             self.cast.answerer.require_grammar()
-        if strategy == "exact" and stepwise:
+        if strategy in _PLANNED and stepwise:
             self.cast.guide.require_grammar()
-        if strategy == "calc":
+        if strategy in ("calc", "panel"):
             self.cast.answerer.require_interruption()
 
     def close(self) -> None:
@@ -207,7 +210,7 @@ class Solver:
         if settings.plan == "auto":
             settings = replace(settings, plan=self.cast.plan)
         strategy, why = self._choose(asked, settings.strategy)
-        stepwise = strategy == "exact" and strategies.stepwise(asked, settings)
+        stepwise = strategy in _PLANNED and strategies.stepwise(asked, settings)
         self.require(strategy, stepwise, settings.grammar is not None)
         needs = self.cast.sequences(stepwise)
         if any(engine.slots < n for engine, n in needs.items()):

@@ -7,6 +7,7 @@ calc      a chain of thought whose equations are computed exactly: see `calc.py`
 program   a straight-line program, computed exactly
 sg        a guidance, then a free answer that follows it (https://arxiv.org/abs/2412.09906)
 exact     a guidance, then one expression a step, computed exactly: see `exact.py`
+panel     exact, program and calc, until two of them agree: see `panel.py`
 guidance  the guidance alone, for another model to follow
 chat      a reply of the answerer to a conversation
 complete  a text that goes on as it stands, outside any chat template
@@ -37,6 +38,7 @@ GUIDANCE_TOKENS = 256
 PROGRAM_TOKENS = 400
 KEY_TOKENS = 4 * MAX_KEY + 1  # a character has at most four bytes, a token at least one
 GUIDE_PARTS = ("guide", "adapter")
+_ALL_PARTS = (*GUIDE_PARTS, "answerer", "answerer_adapter", "program_adapter")
 _PARTS = {
     "direct": ("answerer",),
     "cot": ("answerer",),
@@ -45,10 +47,11 @@ _PARTS = {
     "program": ("answerer", "program_adapter"),
     "sg": (*GUIDE_PARTS, "answerer"),
     "exact": (*GUIDE_PARTS, "answerer", "answerer_adapter"),
+    "panel": _ALL_PARTS,
     "guidance": GUIDE_PARTS,
     "chat": ("answerer",),
     "complete": ("answerer",),
-    "auto": (*GUIDE_PARTS, "answerer", "answerer_adapter", "program_adapter"),
+    "auto": _ALL_PARTS,
 }
 LETTER_TOKENS = len(f"\n{prompts.ANSWER} (") + KEY_TOKENS
 

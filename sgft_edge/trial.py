@@ -85,7 +85,7 @@ def _key(
     key = asdict(settings)
     del key["stop"], key["grammar"]  # nothing that is measured uses them
     key |= {"plan": solver.cast.plan if settings.plan == "auto" else settings.plan}
-    if settings.strategy not in ("exact", "auto"):
+    if settings.strategy not in ("exact", "panel", "auto"):
         del key["plan"], key["operands"]
     if settings.strategy == "auto":
         key["auto"] = [solver.cast.auto, solver.cast.auto_choices]

@@ -157,7 +157,7 @@ def tune(
 
 def most_runs(model: Path, repeats: int) -> int:
     """Runs that `tune` makes at most."""
-    candidates = sum(len(values) - 1 for _, values, _ in plan(thread_counts()))
+    candidates = sum(len(values) for _, values, _ in plan(thread_counts()))
     return 2 * repeats * (candidates + len(same_model(model)))
 
 

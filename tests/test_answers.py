@@ -227,7 +227,9 @@ def test_real_choices() -> None:
     found = {row["source"]: extract(row["text"], row["choices"], whole=row["whole"]) for row in rows}
     misread = [row["source"] for row in rows if found[row["source"]] != row["answer"]]
     assert len(rows) == 110
-    assert misread == ["csqa-train-42955a434f529cc5e6de36f0db1374e7"]  # "the living room. The answer is: (D) Living room", which is (C)
+    assert misread == [
+        "csqa-train-42955a434f529cc5e6de36f0db1374e7"
+    ]  # "the living room. The answer is: (D) Living room", which is (C)
 
 
 def test_extract() -> None:

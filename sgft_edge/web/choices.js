@@ -9,6 +9,7 @@ const STRATEGIES = {
   cot: "Step by step",
   plan: "Plan and solve",
   calc: "Step by step, equations computed",
+  panel: "In several ways, until two agree",
   program: "Program, computed exactly",
   sg: "Guided: plan, then answer",
   exact: "Exact: plan, then values",

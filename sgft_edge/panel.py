@@ -1,0 +1,45 @@
+"""Strategy `panel`: the question is solved in ways that err differently, until two of them agree.
+
+A guidance computed exactly, then a program, then a chain of thought whose equations are computed. The first two are
+short, and where they agree the third is not asked. Votes over one way, sampled (self-consistency), repeat its habits;
+these ways read different prompts and write different texts. Where no two agree, the chain of thought stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from sgft_edge.answers import is_correct
+from sgft_edge.calc import calc
+from sgft_edge.exact import exact
+from sgft_edge.solution import Event
+from sgft_edge.strategies import Draft, Task, Writing, program
+
+WAYS: Mapping[str, Callable[[Task], Writing]] = {"exact": exact, "program": program, "calc": calc}
+
+
+def panel(task: Task) -> Writing:
+    """The answer that two ways agree on, as the first of them found it; else the last one's."""
+
+    def show(event: Event) -> None:
+        if event.kind != "answer":
+            task.emit(event)
+
+    drafts: dict[str, Draft] = {}
+    for name, way in WAYS.items():
+        draft = yield from way(replace(task, emit=show))
+        if draft.answer is None or draft.solved_by != name:  # a way that fell back on another has no say
+            continue
+        agreed = next((other for other in drafts.values() if is_correct(draft.answer, other.answer or "")), None)
+        drafts[name] = draft
+        if agreed is not None:
+            return _told(task, drafts, replace(agreed, solved_by="panel"))
+    return _told(task, drafts, drafts.get(name) or next(iter(drafts.values()), draft))
+
+
+def _told(task: Task, drafts: Mapping[str, Draft], draft: Draft) -> Draft:
+    """The draft that stands, shown with what each way has found."""
+    found = ", ".join(f"{name} {other.answer}" for name, other in drafts.items())
+    task.emit(Event("answer", draft.text))
+    return replace(draft, notes=[*draft.notes, f"found: {found or 'nothing'}"])
