@@ -1,0 +1,80 @@
+"""Chains of thought with guessing ahead (prompt lookup) against those without, on this machine.
+
+usage: python -m benchmarks.drafting MODEL PROBLEMS.jsonl [--tokens 1] [--questions 20] [--threads N]
+
+First the cost of a batch with so many guessed tokens is measured, as `sgft-edge bench --tune` does. Then each question
+is answered both ways, in turn, by two solvers that differ in nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+import click
+
+from sgft_edge import Settings, Solution, Solver
+from sgft_edge.cast import Cast, open_cast
+from sgft_edge.child import run_child
+from sgft_edge.device import physical_cores
+from sgft_edge.engine import Engine
+from sgft_edge.problems import read_problems
+from sgft_edge.role import Role, template_of
+from sgft_edge.store import resolve
+from sgft_edge.tuning import Tuning
+
+CONTEXT = 1024
+
+
+@click.command()
+@click.argument("model")
+@click.argument("problems", type=click.Path(exists=True, path_type=Path))
+@click.option("--tokens", default=1, show_default=True)
+@click.option("--questions", "count", default=20, show_default=True)
+@click.option("--threads", default=physical_cores(), show_default=True)
+def main(model: str, problems: Path, tokens: int, count: int, threads: int) -> None:
+    """Print seconds and calls of both, and the ratio of their times."""
+    plain = Tuning(threads, threads)
+    probe = {"model": str(resolve(model)), "tuning": asdict(plain), "drafts": [tokens]}
+    cost = run_child("sgft_edge.probe", probe)[str(tokens)]
+    guessing = replace(plain, draft_tokens=tokens, draft_cost=cost)
+    first, *asked = islice(read_problems(problems), count + 1)
+    pairs: list[tuple[Solution, Solution]] = []
+    settings = Settings("cot")
+    with Solver(_cast(model, plain), settings) as without, Solver(_cast(model, guessing), settings) as ahead:
+        for solver in (without, ahead):
+            solver.solve(first.asked)
+        for problem in asked:
+            order = (without, ahead) if len(pairs) % 2 == 0 else (ahead, without)
+            solved = {solver: solver.solve(problem.asked) for solver in order}
+            pairs.append((solved[without], solved[ahead]))
+    ratios = [a.seconds / a.decoded / (b.seconds / b.decoded) for a, b in pairs]  # a text may differ in length
+    calls = sum(b.usage["answerer"].calls for _, b in pairs) / sum(b.decoded for _, b in pairs)
+    same = sum(a.text == b.text for a, b in pairs)
+    print(f"{threads} threads, {tokens} guessed at once, a batch costs {cost:.2f}: {calls:.2f} calls a token", end=", ")
+    print(f"{median(ratios):.2f}x the speed (least {min(ratios):.2f}), {same} of {len(pairs)} texts the same")
+
+
+def _cast(model: str, tuning: Tuning) -> Cast:
+    cast = open_cast(
+        model,
+        None,
+        "none",
+        "none",
+        plan="first",
+        context=CONTEXT,
+        parallel=1,
+        threads=tuning.threads,
+        device="cpu",
+        require_gpu=False,
+    )
+    cast.close()
+    engine = Engine(resolve(model), window=CONTEXT, tuning=tuning)
+    role = Role("answerer", engine, template_of(engine.model))
+    return replace(cast, guide=role, answerer=role)
+
+
+if __name__ == "__main__":
+    main()
