@@ -3,7 +3,7 @@
 usage: python -m benchmarks.drafting MODEL PROBLEMS.jsonl [--tokens 1] [--questions 20] [--threads N]
 
 First the cost of a batch with so many guessed tokens is measured, as `sgft-edge bench --tune` does. Then each question
-is answered both ways, in turn, by two solvers that differ in nothing else.
+is answered both ways, in turn, by one engine that has forgotten the other answer.
 """
 
 from __future__ import annotations
@@ -39,17 +39,19 @@ def main(model: str, problems: Path, tokens: int, count: int, threads: int) -> N
     plain = Tuning(threads, threads)
     probe = {"model": str(resolve(model)), "tuning": asdict(plain), "drafts": [tokens]}
     cost = run_child("sgft_edge.probe", probe)[str(tokens)]
-    guessing = replace(plain, draft_tokens=tokens, draft_cost=cost)
     first, *asked = islice(read_problems(problems), count + 1)
     pairs: list[tuple[Solution, Solution]] = []
-    settings = Settings("cot")
-    with Solver(_cast(model, plain), settings) as without, Solver(_cast(model, guessing), settings) as ahead:
-        for solver in (without, ahead):
-            solver.solve(first.asked)
+    engine = Engine(resolve(model), window=CONTEXT, tuning=replace(plain, draft_tokens=tokens, draft_cost=cost))
+    guessing = engine.drafting
+    with Solver(_cast(model, engine), Settings("cot")) as solver:
+        solver.solve(first.asked)
         for problem in asked:
-            order = (without, ahead) if len(pairs) % 2 == 0 else (ahead, without)
-            solved = {solver: solver.solve(problem.asked) for solver in order}
-            pairs.append((solved[without], solved[ahead]))
+            solved = {}
+            for drafting in (None, guessing) if len(pairs) % 2 == 0 else (guessing, None):
+                engine.forget()
+                engine.drafting = drafting
+                solved[drafting] = solver.solve(problem.asked)
+            pairs.append((solved[None], solved[guessing]))
     ratios = [a.seconds / a.decoded / (b.seconds / b.decoded) for a, b in pairs]  # a text may differ in length
     calls = sum(b.usage["answerer"].calls for _, b in pairs) / sum(b.decoded for _, b in pairs)
     same = sum(a.text == b.text for a, b in pairs)
@@ -57,7 +59,7 @@ def main(model: str, problems: Path, tokens: int, count: int, threads: int) -> N
     print(f"{median(ratios):.2f}x the speed (least {min(ratios):.2f}), {same} of {len(pairs)} texts the same")
 
 
-def _cast(model: str, tuning: Tuning) -> Cast:
+def _cast(model: str, engine: Engine) -> Cast:
     cast = open_cast(
         model,
         None,
@@ -66,12 +68,11 @@ def _cast(model: str, tuning: Tuning) -> Cast:
         plan="first",
         context=CONTEXT,
         parallel=1,
-        threads=tuning.threads,
+        threads=1,
         device="cpu",
         require_gpu=False,
     )
     cast.close()
-    engine = Engine(resolve(model), window=CONTEXT, tuning=tuning)
     role = Role("answerer", engine, template_of(engine.model))
     return replace(cast, guide=role, answerer=role)
 
