@@ -15,7 +15,7 @@ shift 2
 untuned=(--adapter none --answerer-adapter none)
 tuned=(--adapter "${GUIDE_ADAPTER:-auto}" --answerer-adapter "${ANSWERER_ADAPTER:-auto}")
 all="direct cot plan calc program untuned-sg tuned-sg untuned-first untuned-stepwise tuned-first tuned-stepwise"
-all="$all tuned-guide-alone votes teacher teacher-tuned untuned-guidance tuned-guidance"
+all="$all tuned-guide-alone votes panel teacher teacher-tuned untuned-guidance tuned-guidance"
 mkdir -p "$out"
 
 options() {
@@ -30,6 +30,7 @@ options() {
     tuned-stepwise) echo --strategy exact --plan stepwise "${tuned[@]}" ;;
     tuned-guide-alone) echo --strategy exact --plan first "${tuned[@]:0:2}" --answerer-adapter none ;;
     votes) echo --strategy exact "${tuned[@]}" --votes 5 ;;
+    panel) echo --strategy panel "${tuned[@]}" ;;
     teacher) echo --strategy exact --given-guidance "${untuned[@]}" ;;
     teacher-tuned) echo --strategy exact --given-guidance "${tuned[@]}" ;;
     untuned-guidance) echo --strategy sg --max-tokens 1 --limit 100 "${untuned[@]}" ;;

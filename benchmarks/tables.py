@@ -23,7 +23,7 @@ from sgft_edge.report import digest, runs, summarize
 Row = dict[str, Any]
 ORDER = (
     *("direct", "cot", "plan", "calc", "program", "untuned-sg", "tuned-sg", "untuned-first", "untuned-stepwise"),
-    *("tuned-first", "tuned-stepwise", "votes", "teacher", "teacher-tuned"),
+    *("tuned-first", "tuned-stepwise", "votes", "panel", "teacher", "teacher-tuned"),
 )
 NAMES = {
     "plan": "`plan` (Plan-and-Solve)",
@@ -34,6 +34,7 @@ NAMES = {
     "tuned-first": "`exact`, plan first, shipped adapters",
     "tuned-stepwise": "`exact`, stepwise, shipped adapters",
     "votes": "`exact`, shipped adapters, 5 votes",
+    "panel": "`panel`, shipped adapters",
     "teacher": "`exact` along a teacher's guidance, untuned",
     "teacher-tuned": "`exact` along a teacher's guidance, shipped adapters",
 }

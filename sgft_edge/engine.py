@@ -461,11 +461,11 @@ class Engine:
             store.save(cells, state)
         return len(cells) - held
 
-    def read(self, sequence: Sequence) -> None:
-        """Decode all that is pending on a sequence, at once and alone."""
+    def read(self, sequence: Sequence, guess: list[int] | None = None) -> None:
+        """Decode all that is pending on a sequence, at once and alone; with a guess, which must fit into one batch."""
         while sequence.pending:
             self._switch(sequence.pending[0][1])
-            self._decode([(sequence, min(_run(sequence.pending), self.context.batch_size))])
+            self._decode([(sequence, min(_run(sequence.pending), self.context.batch_size))], guess)
 
     def _keep_prefix(self, key: tuple[Cell, ...], state: bytes) -> None:
         self._prefixes[key] = state

@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,7 +36,8 @@ def costs(model: str, tuning: Mapping[str, Any], drafts: Sequence[int]) -> dict[
     """The time of a batch with so many guessed tokens, in times of a batch without; medians, measured in turn."""
     from sgft_edge.engine import Engine, Usage
 
-    engine = Engine(Path(model), window=_DEPTH + max(drafts) + 1, tuning=Tuning(**tuning))
+    settings = replace(Tuning(**tuning), draft_tokens=max(drafts))  # makes room for as many rows of logits
+    engine = Engine(Path(model), window=_DEPTH + max(drafts) + 1, tuning=settings)
     text = engine.model.tokenize(", ".join(map(str, range(_DEPTH))))[:_DEPTH]
     sequence = engine.acquire()
     sequence.begin(text, None, Usage())
@@ -46,11 +48,11 @@ def costs(model: str, tuning: Mapping[str, Any], drafts: Sequence[int]) -> dict[
     seconds: dict[int, list[float]] = {n: [] for n in (0, *drafts)}
     for _ in range(_REPEATS):
         for guessed, found in seconds.items():
-            sequence.pending = [(token, None) for token in text[: guessed + 1]]
+            sequence.pending = [(text[0], None)]
             began = time.perf_counter()
-            engine.read(sequence)
-            found.append(time.perf_counter() - began)
+            engine.read(sequence, text[1 : guessed + 1])
             sequence.cut(held)
+            found.append(time.perf_counter() - began)
     engine.close()
     one = median(seconds[0])
     return {str(n): max(median(seconds[n]) / one, 1.0) for n in drafts}

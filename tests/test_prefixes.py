@@ -15,6 +15,7 @@ from sgft_edge import Question, Settings
 from sgft_edge.binding import Adapter
 from sgft_edge.engine import Cell, Engine, Usage
 from sgft_edge.prefixes import PrefixStore
+from sgft_edge.solver import Solver
 
 Made = Callable[..., tuple[Engine, PrefixStore]]
 
@@ -182,6 +183,18 @@ def test_a_second_solver_reads_the_question_only(llama: Path) -> None:
     assert reads[0].reused == 0
     assert reads[1].reused > 0
     assert reads[0].prefilled == reads[1].prefilled + reads[1].reused
+
+
+def test_a_turn_of_a_conversation_reads_what_is_new(smollm2: Path) -> None:
+    asked, again = "Name a colour and a bird.", "And a tree."
+    with Solver.open(smollm2, adapter="none", threads=2) as solver:
+        first = solver.solve(asked, Settings("chat", max_tokens=16))
+        turns = (("user", asked), ("assistant", first.text))
+        second = solver.solve(Question(again, history=turns), Settings("chat", max_tokens=4))
+    before, after = (solution.usage["answerer"] for solution in (first, second))
+    assert before.prefilled > 20
+    assert after.reused >= before.prefilled + before.reused + before.decoded - 2  # of the last token nothing is kept
+    assert after.prefilled < 20
 
 
 def test_a_users_own_system_message_is_not_written_down(llama: Path, tmp_path: Path) -> None:
