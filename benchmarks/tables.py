@@ -54,8 +54,9 @@ def read(source: Path) -> dict[tuple[str, str], list[Row]]:
     if source.is_dir():
         for file in sorted(source.glob("*.jsonl")):
             name, _, run = file.stem.rpartition(".")
-            if run in ORDER:
-                found[name, run] = [kept(row) for row in runs(map(json.loads, file.read_text().splitlines()))[-1]]
+            written = runs(map(json.loads, file.read_text().splitlines()))
+            if run in ORDER and written:
+                found[name, run] = [kept(row) for row in written[-1]]
         return found
     with lzma.open(source, "rt") as lines:
         for line in lines:
@@ -76,6 +77,10 @@ def markdown(found: dict[str, list[Row]]) -> Iterator[str]:
         counts = f"{line.correct}/{line.problems} | {100 * low:.0f}-{100 * high:.0f} | {line.unparsed}"
         yield f"| {NAMES.get(run, f'`{run}`')} | {counts} | {line.decoded:.0f} | {flips} |"
     yield ""
+    if "panel" in found:
+        agreed = [row["correct"] for row in found["panel"] if row["solved_by"] == "panel"]
+        yield f"Of the {len(agreed)} answers that two ways of `panel` agree on, {sum(agreed)} are right."
+        yield ""
     yield f"Rows: `{digest(found.values())[:16]}`"
 
 

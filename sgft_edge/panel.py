@@ -2,7 +2,7 @@
 
 A guidance computed exactly, then a program, then a chain of thought whose equations are computed. The first two are
 short, and where they agree the third is not asked. Votes over one way, sampled (self-consistency), repeat its habits;
-these ways read different prompts and write different texts. Where no two agree, the chain of thought stands.
+these ways read different prompts and write different texts. Where no two agree, the guidance's answer stands.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ WAYS: Mapping[str, Callable[[Task], Writing]] = {"exact": exact, "program": prog
 
 
 def panel(task: Task) -> Writing:
-    """The answer that two ways agree on, as the first of them found it; else the last one's."""
+    """The answer that two ways agree on, as the first of them found it; else that of the first way that has one."""
 
     def show(event: Event) -> None:
         if event.kind != "answer":
@@ -31,11 +31,16 @@ def panel(task: Task) -> Writing:
         draft = yield from way(replace(task, emit=show))
         if draft.answer is None or draft.solved_by != name:  # a way that fell back on another has no say
             continue
-        agreed = next((other for other in drafts.values() if is_correct(draft.answer, other.answer or "")), None)
+        agreed = next((other for other in drafts.values() if _same(draft.answer, other.answer or "")), None)
         drafts[name] = draft
         if agreed is not None:
             return _told(task, drafts, replace(agreed, solved_by="panel"))
-    return _told(task, drafts, drafts.get(name) or next(iter(drafts.values()), draft))
+    return _told(task, drafts, next(iter(drafts.values()), draft))
+
+
+def _same(answer: str, other: str) -> bool:
+    """Whether two answers are the same letter, word or number."""
+    return answer == other or is_correct(answer, other)
 
 
 def _told(task: Task, drafts: Mapping[str, Draft], draft: Draft) -> Draft:

@@ -40,11 +40,17 @@ def test_the_third_decides() -> None:
     assert (draft.solved_by, draft.answer, draft.guidance) == ("panel", "45", "")
 
 
-def test_where_no_two_agree_the_chain_of_thought_stands() -> None:
+def test_they_agree_on_a_letter() -> None:
+    draft, *_ = ask(*EXECUTED, whole(RIGHT), question=Question(QUESTION.text, {"A": "45", "B": "525"}))
+    assert (draft.solved_by, draft.answer) == ("panel", "B")
+    assert draft.notes == ["found: exact B, program B"]
+
+
+def test_where_no_two_agree_the_first_stands() -> None:
     draft, _, _, events = ask(*EXECUTED, whole(WRONG), whole("The answer is 7."))
-    assert (draft.solved_by, draft.answer) == ("calc", "7")
+    assert (draft.solved_by, draft.answer, draft.guidance) == ("exact", "525", PLAN)
     assert draft.notes == ["found: exact 525, program 45, calc 7"]
-    assert [event.text for event in events if event.kind == "answer"] == ["The answer is 7."]
+    assert [event.text for event in events if event.kind == "answer"] == ["The answer is 525."]
 
 
 def test_a_way_that_gives_no_answer_has_no_say() -> None:
@@ -55,7 +61,7 @@ def test_a_way_that_gives_no_answer_has_no_say() -> None:
 def test_a_way_that_fell_back_has_no_say() -> None:
     """Two programs without a value lead to a chain of thought, which is not to agree with itself."""
     draft, *_ = ask(*EXECUTED, whole(NONE), whole(NONE), whole("The answer is 525."), whole("The answer is 8."))
-    assert (draft.solved_by, draft.answer) == ("calc", "8")
+    assert (draft.solved_by, draft.answer) == ("exact", "525")
     assert draft.notes[-1] == "found: exact 525, calc 8"
 
 
