@@ -28,6 +28,7 @@ def measure(way: str, settings: Any) -> dict[str, float]:
     """Train one epoch; seconds, tokens a second, the mean loss of the learned tokens in nats, and megabytes."""
     from convert.base import find_base
     from train import sgft
+    from train.mix import read_mix
     from train.model import adapted, arithmetic_of, invocation_of, load
     from train.processes import Processes
     from train.rows import Writer
@@ -36,7 +37,8 @@ def measure(way: str, settings: Any) -> dict[str, float]:
     base = find_base(settings.base)
     with tempfile.TemporaryDirectory() as folder:
         vocabulary, _ = sgft._vocabulary(base, Path(folder))
-        examples = sgft._examples(Writer(vocabulary), Path(settings.data), settings, settings.rows, settings.renumbered)
+        rows = read_mix(settings).rows
+        examples = sgft._examples(Writer(vocabulary), rows, settings, settings.guide_rows, settings.renumbered)
         mark = invocation_of(vocabulary, examples) if settings.method == "alora" else []
         arithmetic = arithmetic_of(settings, processes.device)
         loaded = load(base, settings, arithmetic if way == "ours" else None)

@@ -15,7 +15,7 @@ from sgft_edge.numerals import numbers_in
 
 __all__ = ["GRAMMAR", "STEP_GRAMMAR", "Guidance", "parse", "violations"]
 
-MIN_STEPS = 2
+MIN_STEPS = 1
 MAX_STEPS = 6
 MAX_STEP_WORDS = 34
 MAX_WORDS = 130
@@ -37,12 +37,12 @@ def _grammar() -> str:
     """Nested options, so that each step's number is the only one that can stand there."""
     more = ""
     for number in range(MAX_STEPS, 1, -1):
-        more = f' ("\\n{number}. " line{more}){"" if number == MIN_STEPS else "?"}'
+        more = f' ("\\n{number}. " line{more})?'
     return f'root ::= "1. " line{more}\n{_LINE}\n'
 
 
 GRAMMAR = _grammar()
-"""GBNF that holds a guidance to its form: 2 to 6 numbered lines without an equals sign."""
+"""GBNF that holds a guidance to its form: 1 to 6 numbered lines without an equals sign."""
 
 STEP_GRAMMAR = f'root ::= " " line "\\n"\n{_LINE}\n'
 """GBNF for the rest of one such line after its number."""
@@ -100,7 +100,7 @@ def _steps(lines: Iterable[str], marker: re.Pattern[str]) -> list[str]:
 def violations(guidance: Guidance, question: str) -> tuple[str, ...]:
     """What keeps a guidance from the form of a solution guidance; empty when nothing does.
 
-    The form: 2 to 6 steps, at most 34 words a step and 130 in all, no
+    The form: 1 to 6 steps, at most 34 words a step and 130 in all, no
     computation, and no number in digits whose value the question does not give
     in digits or in words. Numbers in words are free: they state facts ("seven
     days") and order ("the two parts").

@@ -1,7 +1,7 @@
 """Every text that the package puts before a model.
 
 Guide and answerer of strategy `exact` read the same tokens up to the end of the
-question: a system message that shows the format by an example, and the question;
+question: a system message that shows the format by examples, and the question;
 only then comes what a role is asked to do. So the system message is read once for all questions,
 and the question once for both roles where they share weights.
 
@@ -17,15 +17,32 @@ from dataclasses import dataclass
 from sgft_edge.question import Question
 
 SYSTEM = """\
-You solve problems step by step. Solve it in numbered steps, in this format:
-1. Find the number of pens in 3 boxes of 12.
+You solve problems in as few numbered steps as needed, in this format:
+
+Problem: How many minutes are 4 hours?
+1. Find the minutes, from the minutes in an hour.
+ Expression: 4 * 60 = 240
+The answer is 240.
+
+Problem: A lamp costs 80 euros, 15% off. What do I pay?
+1. Find the price after the discount, as what is left of the hundred percent.
+ Expression: 80 * (100 - 15) / 100 = 68
+The answer is 68.
+
+Problem: After a bus let 9 people off at 2 stops, 25 people are in it. How many were in it before?
+1. Find the people before, from those in it now and those who got off.
+ Expression: 25 + 9 = 34
+The answer is 34.
+
+Problem: Mia has 3 boxes of 12 pens and gives 10 pens away. How many are left?
+1. Find the pens in all boxes.
  Expression: 3 * 12 = 36
-2. Find the number left after giving 10 away.
+2. Find the pens that are left.
  Expression: 36 - 10 = 26
 The answer is 26."""
 PLAIN_SYSTEM = "You solve problems step by step."
 
-PLAN = "Write the solution plan: 2 to 6 numbered steps in words, without computing anything."
+PLAN = "Write the solution plan: 1 to 6 numbered steps in words, as few as needed, without computing anything."
 FOLLOW = "Now carry out the plan step by step. End with 'The answer is' and the final answer."
 THINK = "Think step by step. End with 'The answer is' and the final answer."
 PLAN_AND_SOLVE = (

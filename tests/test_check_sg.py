@@ -46,9 +46,13 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_the_shipped_data_have_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(DATA) == 2
+    assert len(DATA) == 5
     assert main([str(path) for path in DATA]) == 0
-    assert capsys.readouterr().out == "1344 rows, 1344 without fault, 0 with\n"
+    assert capsys.readouterr().out == "8750 rows, 8750 without fault, 0 with\n"
+
+
+def test_one_step_is_enough(file: Path) -> None:
+    assert faults(file, SOUND | {"guidance": "1. Take the parts.", "expressions": ["5 * 120 - 75"]}) == []
 
 
 def test_sound_rows_have_no_fault(file: Path) -> None:
@@ -73,7 +77,7 @@ def test_sound_rows_have_no_fault(file: Path) -> None:
         ({"guidance": "1) Multiply.\n2) Subtract."}, "form", "'1. ...'"),
         ({"guidance": "Plan:\n1. Multiply.\n2. Subtract."}, "form", "nothing else"),
         ({"guidance": "1. Multiply.\n2. Subtract.\n"}, "form", "nothing else"),
-        ({"guidance": "1. Multiply.", "expressions": ["600 - 75"]}, "steps", "found 1"),
+        ({"guidance": "\n".join(f"{n}. Subtract." for n in range(1, 8)), "expressions": None}, "form", "found 7"),
         ({"guidance": f"1. {WORDS} {WORDS}.\n2. Subtract."}, "length", "step 1: expected at most 34 words, found 36"),
         (
             {"guidance": "\n".join(f"{n}. {WORDS} {WORDS[:72]}." for n in range(1, 6)), "expressions": None},

@@ -142,6 +142,7 @@ def test_a_violation_names_its_step(step: str, message: str) -> None:
 
 
 def test_size_violations() -> None:
-    assert violations(Guidance(("Add them.",)), QUESTION) == ("expected 2 to 6 steps, found 1",)
-    assert violations(Guidance(("Add them.",) * 7), QUESTION) == ("expected 2 to 6 steps, found 7",)
+    assert violations(Guidance(("Add them.",)), QUESTION) == ()
+    assert violations(Guidance(()), QUESTION) == ("expected 1 to 6 steps, found 0",)
+    assert violations(Guidance(("Add them.",) * 7), QUESTION) == ("expected 1 to 6 steps, found 7",)
     assert violations(Guidance(("word " * 33,) * 4), QUESTION) == ("expected at most 130 words, found 132",)

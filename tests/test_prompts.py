@@ -30,15 +30,24 @@ def test_guide_and_answerer_read_the_same_tokens_up_to_the_end_of_the_question(t
     assert 0 < fixed < shared
 
 
-def test_the_worked_example_is_right() -> None:
+def test_the_worked_examples_are_right() -> None:
+    """They show one step and two, a number that is not needed, and a question that asks for what was before."""
     from sgft_edge.arithmetic import evaluate, format_value
+    from sgft_edge.guidance import parse, violations
+    from sgft_edge.numerals import numbers_in
 
-    lines = prompts.SYSTEM.splitlines()
-    computed = [line.removeprefix(" Expression: ").split(" = ") for line in lines if line.startswith(" Expression")]
-    assert len(computed) == 2
-    for expression, value in computed:
-        assert format_value(evaluate(expression)) == value
-    assert lines[-1] == f"{prompts.ANSWER} {computed[-1][1]}."
+    examples = [text.splitlines() for text in prompts.SYSTEM.split("\n\n")[1:]]
+    steps = []
+    for problem, *lines, answer in examples:
+        words, computed = lines[::2], [line.removeprefix(" Expression: ").split(" = ") for line in lines[1::2]]
+        assert violations(parse("\n".join(words)), problem) == ()
+        for expression, value in computed:
+            assert format_value(evaluate(expression)) == value
+        assert answer == f"{prompts.ANSWER} {computed[-1][1]}."
+        used = [number for expression, _ in computed for number in numbers_in(expression)]
+        steps.append((len(words), len(set(numbers_in(problem)) - set(used))))
+    assert {count for count, _ in steps} == {1, 2}
+    assert any(unused for _, unused in steps)
 
 
 def test_the_digest_changes_with_any_prompt(monkeypatch: pytest.MonkeyPatch) -> None:

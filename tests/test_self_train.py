@@ -113,7 +113,7 @@ def test_a_round_goes_from_samples_to_an_adapter_and_goes_on(tmp_path: Path, rol
     assert {(row["line"], row["seed"]) for row in samples} == {(line, seed) for line in lines for seed in (1, 2)}
     assert found["sampled"] == len(samples)
     assert found["correct"] == sum(row["correct"] for row in samples)
-    assert len((folder / "data.jsonl").read_text().splitlines()) == 3 + found["kept"]
+    assert len((folder / "own.jsonl").read_text().splitlines()) == found["kept"]
     assert (folder / "adapter" / "adapter_model.safetensors").is_file()
     assert found["dev_problems"] == len(numeric)
 

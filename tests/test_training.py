@@ -171,7 +171,7 @@ def test_train_and_export(base: Path, tmp_path: Path, method: str) -> None:
     assert metrics[-1]["dev_loss"] < metrics[5]["dev_loss"]
     record = json.loads((out / "training.json").read_text())
     assert record["prompts_digest"] == prompts.guide_digest()
-    assert record["data"]["rows"] == 24
+    assert record["data"]["examples"] == 24
     assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
     exported = ["--format", "adapter", "--verify-rows", "2"]
     assert export_gguf.main([str(out), "--out", str(tmp_path / "export"), *exported]) == 0
@@ -241,7 +241,7 @@ def test_one_adapter_for_several_roles(base: Path, tmp_path: Path) -> None:
     record = json.loads((out / "training.json").read_text())
     rows = read_sg(TRAIN)[:24]
     computing = [row for row in rows if row.expressions]
-    assert len(rows) + len(computing) < record["data"]["rows"] <= len(rows) + 3 * len(computing)
+    assert len(rows) + len(computing) < record["data"]["examples"] <= len(rows) + 3 * len(computing)
     last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["valid"] == 0.0  # of a tiny random model
     assert "as guide+solver" in (out / "README.md").read_text()

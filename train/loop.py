@@ -150,7 +150,8 @@ class Trainer:
         batch = Batch(*(getattr(batch, name).to(self.device) for name in ("tokens", "valid", "learned", "starts")))
         with self.arithmetic():
             if self.settings.method != "alora":
-                past = read_shared(self.model, examples[0].prompt[: starts[0]])
+                with torch.set_grad_enabled(self.settings.prefix_gradients and torch.is_grad_enabled()):
+                    past = read_shared(self.model, examples[0].prompt[: starts[0]])
             else:
                 past = stack([self._past(example, start) for example, start in zip(examples, starts, strict=True)])
             return loss_of(self.model, batch, past)

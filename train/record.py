@@ -20,7 +20,7 @@ from convert.errors import ConversionError
 from convert.staging import flush
 from sgft_edge import prompts
 from sgft_edge.files import write_atomically
-from sgft_edge.store import entry_for, file_digest
+from sgft_edge.store import entry_for
 from train.settings import METRICS, TrainSettings
 
 if TYPE_CHECKING:
@@ -32,10 +32,9 @@ _PACKAGES = ("torch", "transformers", "peft", "safetensors", "llama-cpp-python")
 
 
 def record_of(
-    base: Base, tokenizer: Metadata, settings: TrainSettings, rows: Mapping[str, int], processes: int = 1
+    base: Base, tokenizer: Metadata, settings: TrainSettings, data: Mapping[str, Any], processes: int = 1
 ) -> dict[str, Any]:
-    """The facts of a training, without its results."""
-    data = Path(settings.data)
+    """The facts of a training, without its results; `data` says how many examples there are, of which files."""
     return {
         "base": {
             "name": entry.name if base.is_gguf and (entry := entry_for(base.path)) else base.name,
@@ -44,7 +43,7 @@ def record_of(
             "digest": base.digest(),
             "tokenizer_digest": vocabulary.digest(tokenizer),
         },
-        "data": {"file": data.name, "sha256": file_digest(data), **rows},
+        "data": dict(data),
         "processes": processes,
         "prompts_digest": prompts.guide_digest("program" in settings.roles),
         "settings": {
@@ -124,11 +123,13 @@ def draw_curves(path: Path, metrics: Sequence[Mapping[str, Any]]) -> None:
 def _card(record: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> str:
     settings, base, data = record["settings"], record["base"], record["data"]
     last = metrics[-1] if metrics else {}
+    files = ", ".join(f"{part['rows']} rows of `{part['file']}`" for part in data["files"])
     rank = "" if settings["method"] == "lisa" else f" of rank {settings['rank']}"
     return f"""# {base["name"]} as {settings["role"]}
 
 A {settings["method"]}{rank}, trained by Solution-Guidance Fine-Tuning
-(https://arxiv.org/abs/2412.09906) on {data["rows"]} rows of `{data["file"]}` for {settings["epochs"]:g} epochs.
+(https://arxiv.org/abs/2412.09906) for {settings["epochs"]:g} epochs on
+{data["examples"]} examples made of {files}.
 Base: `{base["name"]}` ({base["kind"]}, sha256 `{base["digest"][:16]}`). Prompts: `{record["prompts_digest"][:16]}`.
 Dev loss at the end: {last.get("dev_loss")}. All settings and versions: `{RECORD}`; all figures: `{METRICS}`.
 """

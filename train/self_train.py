@@ -38,6 +38,7 @@ from sgft_edge.solution import Solution
 from sgft_edge.solver import Solver
 from sgft_edge.testsets import find_problems
 from train.check_sg import Row, copies, faults_of, read_sg
+from train.mix import read_mix
 from train.settings import TrainSettings, read_settings
 from train.sgft import train
 
@@ -70,7 +71,8 @@ def self_train(
 
     `others` are problems with answers and without guidance, a JSONL file or a set by name. Raises `SgftError`.
     """
-    given, held_out = read_sg(Path(settings.data)), read_sg(Path(settings.dev))
+    given, held_out = read_mix(settings).rows, read_sg(Path(settings.dev))
+    given = [dataclasses.replace(row, line=line) for line, row in enumerate(given, start=1)]  # of one file, or several
     problems, dev = ([row for row in rows if row.answer and row.expressions] for rows in (given, held_out))
     if others:
         problems += unguided(others, given, held_out)
@@ -80,10 +82,10 @@ def self_train(
         seeds = range(1, sampler.samples + 1)
         samples = _solved(settings, adapter, problems, sampler, seeds, folder / "samples.jsonl")
         kept = choose(problems, samples, sampler.keep)
-        data = folder / "data.jsonl"
-        own = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept)
-        write_atomically(data, Path(settings.data).read_text(encoding="utf-8") + own)
-        adapter = apart(train, dataclasses.replace(settings, data=str(data), out=str(folder / "adapter")))
+        own = folder / "own.jsonl"
+        write_atomically(own, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+        data = (*settings.data, str(own)) if kept else settings.data
+        adapter = apart(train, dataclasses.replace(settings, data=data, out=str(folder / "adapter")))
         judged = _solved(settings, adapter, dev, sampler, [GREEDY], folder / "dev.jsonl")
         found = {
             "round": number,
@@ -230,7 +232,9 @@ def _end_with_parent() -> None:
 @click.option("--base", metavar="MODEL", help="A known model's name or a GGUF file.  [default: the config's]")
 @click.option("--adapter", type=click.Path(path_type=Path), required=True, metavar="DIR", help="To begin with.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
-@click.option("--data", metavar="FILE", help="Problems with a teacher's guidance.  [default: the config's]")
+@click.option(
+    "--data", multiple=True, metavar="FILE", help="Problems with a teacher's guidance.  [default: the config's]"
+)
 @click.option("--problems", metavar="SET", help="More to sample: a JSONL file, or a set by name such as gsm8k:train.")
 @click.option("--epochs", type=float, help="Of each round.  [default: the config's]")
 @click.option("--dtype", help="[default: the config's]")

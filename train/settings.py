@@ -24,26 +24,32 @@ class TrainSettings:
     """What is trained on what, and how. Raises `InputError` for a value that cannot be used.
 
     `base` is a folder, a GGUF file, a known model's name, or OWNER/NAME on the hub; `role` is one of `rows.ROLES`, or
-    several joined by "+" for an adapter that can do all of it; `data` and `dev` are files of solution guidance. `rows`
-    limits the data (0: all), `renumbered` adds so many copies of each row with other numbers, for the roles that write
-    expressions. `method` is a LoRA, an activated LoRA, or LISA, which trains the base itself: `lisa_blocks` of its
-    blocks at a time, drawn anew every `lisa_every` steps. `layers` is how many of the upper blocks have a LoRA (0:
-    all), `dropout` is the LoRA's. `batch` counts rows, `accumulate` batches to one step of the optimizer, `warmup` is a
-    share of all steps. `dtype` is that of the base's arithmetic: auto is bfloat16 on a GPU, float32 elsewhere;
-    `load_in_4bit` holds the base's weights in NF4, for a GPU with bitsandbytes. The best epoch is the one with the most
-    valid guidances among those that a guide writes for the first `validity` dev rows, and among equals the one with the
-    least dev loss. `keep` is "best", or "last": a model can solve more while its dev loss rises. Training ends when
-    more than `patience` epochs have passed since the best one. Rows may have `context` tokens; the state is saved every
+    several joined by "+" for an adapter that can do all of it. `data` are files of solution guidance, each whole
+    or, as FILE:N, the first N rows that are not left out; `held_out` is a file that names rows that are, by an id a
+    line; `dev` is the file that progress is judged by. `rows` limits all of the data together, after it was
+    shuffled (0: all rows), `guide_rows` how many of them the role guide learns from, `renumbered` adds so many
+    copies of each row with other numbers, for the roles that write expressions. `method` is a LoRA, an activated
+    LoRA, or LISA, which trains the base itself: `lisa_blocks` of its blocks at a time, drawn anew every
+    `lisa_every` steps. `layers` is how many of the upper blocks have a LoRA (0: all), `dropout` is the LoRA's.
+    `batch` counts rows, `accumulate` batches to one step of the optimizer, `warmup` is a share of all steps.
+    `dtype` is that of the base's arithmetic: auto is bfloat16 on a GPU, float32 elsewhere; `load_in_4bit` holds the
+    base's weights in NF4, for a GPU with bitsandbytes. The best epoch is the one with the most valid guidances
+    among those that a guide writes for the first `validity` dev rows, and among equals the one with the least dev
+    loss. `keep` is "best", or "last": a model can solve more while its dev loss rises. Training ends when more than
+    `patience` epochs have passed since the best one. Rows may have `context` tokens; the state is saved every
     `save_minutes`. `checkpointing` computes each block again for its gradients instead of keeping what it computed:
-    less memory for more time.
+    less memory for more time. Without `prefix_gradients` the fixed beginning of all prompts is read by the adapter as
+    it is, and what is learned does not reach back through it: the same loss in less time.
     """
 
     base: str
     out: str
     role: str = "guide"
-    data: str = "train/data/solution_guidance.train.jsonl"
+    data: tuple[str, ...] = ("train/data/solution_guidance.train.jsonl",)
+    held_out: str = ""
     dev: str = "train/data/solution_guidance.dev.jsonl"
     rows: int = 0
+    guide_rows: int = 0
     renumbered: int = 0
     method: str = "lora"
     lisa_blocks: int = 2
@@ -65,6 +71,7 @@ class TrainSettings:
     dtype: str = "auto"
     load_in_4bit: bool = False
     checkpointing: bool = False
+    prefix_gradients: bool = True
     context: int = 1024
     patience: int = 2
     validity: int = 32
@@ -89,7 +96,17 @@ class TrainSettings:
         for name in ("rank", "batch", "accumulate", "context", "lisa_blocks", "lisa_every"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: expected at least 1, found {getattr(self, name)}")
-        for name in ("rows", "renumbered", "layers", "warmup", "weight_decay", "dropout", "patience", "validity"):
+        for name in (
+            "rows",
+            "guide_rows",
+            "renumbered",
+            "layers",
+            "warmup",
+            "weight_decay",
+            "dropout",
+            "patience",
+            "validity",
+        ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}: expected at least 0, found {getattr(self, name)}")
         for name in ("rate", "epochs", "alpha", "clip", "save_minutes"):
@@ -113,7 +130,7 @@ def read_settings(path: Path | None, overrides: Mapping[str, Any]) -> TrainSetti
             raise InputError(f"--config: cannot read {path}: {e.strerror or e}") from e
         except ValueError as e:
             raise InputError(f"--config: {path} is not TOML: {e}") from e
-    table |= {key: value for key, value in overrides.items() if value is not None}
+    table |= {key: value for key, value in overrides.items() if value not in (None, ())}
     fields = {field.name: field for field in dataclasses.fields(TrainSettings)}
     for key, value in table.items():
         if key not in fields:
@@ -129,6 +146,11 @@ def read_settings(path: Path | None, overrides: Mapping[str, Any]) -> TrainSetti
 def _typed(key: str, value: Any, kind: str) -> Any:
     if kind == "float" and type(value) is int:
         return float(value)
+    if kind == "tuple[str, ...]":
+        several = (value,) if isinstance(value, str) else value
+        if not isinstance(several, list | tuple) or not several or not all(isinstance(part, str) for part in several):
+            raise InputError(f"{key}: expected a file, or a list of files, found {value!r}")
+        return tuple(several)
     if type(value).__name__ != kind:
         raise InputError(f"{key}: expected {kind}, found {value!r}")
     return value

@@ -26,6 +26,7 @@ from sgft_edge.errors import InputError
 from sgft_edge.files import write_atomically
 from train.check_sg import Row, read_sg
 from train.display import display
+from train.mix import read_mix
 from train.renumber import renumbered
 from train.rows import Example, Writer
 from train.settings import METRICS, TrainSettings, read_settings
@@ -56,10 +57,12 @@ def train(settings: TrainSettings) -> Path:
         vocabulary, tokenizer = _vocabulary(base, Path(folder))
         try:
             writer = Writer(vocabulary)
-            examples = _examples(writer, Path(settings.data), settings, settings.rows, settings.renumbered)
-            dev = _examples(writer, Path(settings.dev), settings)
-            checked = read_sg(Path(settings.dev))[: settings.validity] if "guide" in settings.roles else []
-            return _Run(settings, base, tokenizer, writer, examples, dev, checked, out, metrics, processes).run()
+            mix, known = read_mix(settings), read_sg(Path(settings.dev))
+            examples = _examples(writer, mix.rows, settings, settings.guide_rows, settings.renumbered)
+            dev = _examples(writer, known, settings)
+            checked = known[: settings.validity] if "guide" in settings.roles else []
+            data = {"examples": len(examples), "files": [dataclasses.asdict(part) for part in mix.parts]}
+            return _Run(settings, base, tokenizer, writer, examples, dev, checked, data, out, metrics, processes).run()
         finally:
             vocabulary.close()
 
@@ -76,6 +79,7 @@ class _Run:
         examples: Sequence[Example],
         dev: Sequence[Example],
         checked: Sequence[Row],
+        data: dict[str, Any],
         out: Path,
         metrics: list[dict[str, Any]],
         processes: Processes,
@@ -91,7 +95,7 @@ class _Run:
         self.mark = invocation_of(writer.model, list(examples)) if settings.method == "alora" else []
         self.model = adapted(load(base, settings, autocast), settings).to(processes.device)
         self.trainer: Trainer = Trainer(self.model, settings, examples, self.mark, processes, autocast)
-        self.record = record_of(base, tokenizer, settings, {"rows": len(examples)}, processes.count)
+        self.record = record_of(base, tokenizer, settings, data, processes.count)
         if self.trainer.resume(out / STATE) and processes.is_main:
             click.echo(f"goes on after step {self.trainer.progress.step} of {self.trainer.steps}", err=True)
         self.metrics = [row for row in metrics if row["step"] <= self.trainer.progress.step]
@@ -223,34 +227,41 @@ def _vocabulary(base: Base, folder: Path) -> tuple[Model, Metadata]:
     return Model(path, vocab_only=True), tokenizer
 
 
-def _examples(writer: Writer, path: Path, settings: TrainSettings, limit: int = 0, copies: int = 0) -> list[Example]:
-    rows = read_sg(path)
-    rows = rows[:limit] if limit else rows
+def _examples(
+    writer: Writer, rows: Sequence[Row], settings: TrainSettings, guide_rows: int = 0, copies: int = 0
+) -> list[Example]:
+    """The rows as examples of each role, with `copies` of other numbers; `guide_rows` for the guide (0: all)."""
     draws = [random.Random(f"{settings.seed} {copy}") for copy in range(copies)]
     others = [other for draw in draws for row in rows if (other := renumbered(row, draw))]
+    guided = random.Random(settings.seed).sample(rows, guide_rows) if 0 < guide_rows < len(rows) else rows
     examples = [
         example
         for role in settings.roles
-        for example in writer.examples(rows if role == "guide" else [*rows, *others], role)
+        for example in writer.examples(list(guided) if role == "guide" else [*rows, *others], role)
     ]
     for example in examples:
         if len(example) > settings.context:
             raise InputError(
-                f"{path}: {example.id}: expected at most {settings.context} tokens, found {len(example)}: "
+                f"{example.id}: expected at most {settings.context} tokens, found {len(example)}: "
                 "shorten it, or raise --context"
             )
     if not examples:
-        raise InputError(f"{path}: expected rows for the role {settings.role}, found none")
+        raise InputError(f"{rows[0].file}: expected rows for the role {settings.role}, found none")
     return examples
 
 
 def _options(function: Any) -> Any:
     for field in reversed(dataclasses.fields(TrainSettings)):
         flag = f"--{field.name.replace('_', '-')}"
-        kind = {"int": int, "float": float, "bool": bool, "str": str}[str(field.type)]
-        default = "" if field.default is dataclasses.MISSING else f"[default: {field.default}]"
-        function = click.option(flag, field.name, type=kind, help=default or None)(function)
+        several = field.type == "tuple[str, ...]"
+        kind = str if several else {"int": int, "float": float, "bool": bool, "str": str}[str(field.type)]
+        default = "" if field.default in (dataclasses.MISSING, "") else f"[default: {_shown(field.default)}]"
+        function = click.option(flag, field.name, type=kind, multiple=several, help=default or None)(function)
     return function
+
+
+def _shown(default: Any) -> str:
+    return ", ".join(default) if isinstance(default, tuple) else str(default)
 
 
 @click.command("sgft", context_settings={"help_option_names": ["-h", "--help"]})
