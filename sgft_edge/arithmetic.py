@@ -6,22 +6,23 @@ precedence-climbing parser of its own, with bounds on length, depth and size.
 """
 
 import difflib
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import NoReturn
 
-from sgft_edge.errors import EvaluationError
+from sgft_edge.errors import DivisionByZero, EvaluationError, NumberTooLarge
 
 __all__ = ["evaluate", "format_value"]
 
 MAX_LENGTH = 2_000  # characters of one expression
 MAX_DEPTH = 50  # parentheses, calls, signs and powers inside each other
 MAX_SIZE = 10**60  # of a numerator or a denominator
-MAX_EXPONENT = 64  # of `**` and of scientific notation
+MAX_EXPONENT = 200  # of `**` and of scientific notation: 2**200 passes MAX_SIZE already
 
-FUNCTIONS = ("abs", "float", "int", "max", "min", "round")
+FUNCTIONS = ("abs", "cbrt", "float", "int", "max", "min", "round", "sqrt")
 
 # Regular expressions of numbers as people write them; GROUPED has thousands separators.
 GROUPED = r"[0-9]{1,3}(?:,[0-9]{3}){1,20}(?![0-9])(?:\.[0-9]+)?"
@@ -43,11 +44,13 @@ def evaluate(text: str, names: Mapping[str, Fraction] | None = None) -> Fraction
     separators in groups of three. With `names` (even empty), the language of
     programs: these names, `// % **` with Python's meaning, scientific notation,
     digits grouped by underscores, and the functions in `FUNCTIONS` (`round`
-    is half-even on the exact value, `float` changes nothing); no thousands
-    separators, since a comma separates arguments.
+    is half-even on the exact value, `float` changes nothing, `sqrt` and `cbrt`
+    take what has a rational root); no thousands separators, since a comma
+    separates arguments.
 
     Raises `EvaluationError`, with a column counted from 1, where the text is no
-    such expression, divides by zero, or passes one of the bounds above.
+    such expression, divides by zero (`DivisionByZero`), or passes one of the
+    bounds above (`NumberTooLarge` for those of numbers).
     """
     if len(text) > MAX_LENGTH:
         raise EvaluationError(f"expected an expression of at most {MAX_LENGTH} characters, found {len(text)}")
@@ -83,8 +86,8 @@ def _tokens(text: str, pattern: re.Pattern[str]) -> Iterator[_Token]:
     yield _Token("end", "", len(text) + 1)
 
 
-def _fail(column: int, message: str) -> NoReturn:
-    raise EvaluationError(f"column {column}: {message}")
+def _fail(column: int, message: str, error: type[EvaluationError] = EvaluationError) -> NoReturn:
+    raise error(f"column {column}: {message}")
 
 
 @dataclass
@@ -164,7 +167,7 @@ class _Parser:
 def _number(token: _Token) -> Fraction:
     digits, _, exponent = token.text.lower().replace(",", "").replace("_", "").partition("e")
     if exponent and abs(int(exponent)) > MAX_EXPONENT:
-        _fail(token.column, f"expected an exponent of at most {MAX_EXPONENT}, found {exponent}")
+        _fail(token.column, f"expected an exponent of at most {MAX_EXPONENT}, found {exponent}", NumberTooLarge)
     return _bounded(Fraction(digits) * Fraction(10) ** int(exponent or 0), token)
 
 
@@ -177,8 +180,10 @@ def _apply(operator: _Token, left: Fraction, right: Fraction) -> Fraction:
         case "*":
             return left * right
         case "**":
-            if right.denominator != 1 or abs(right) > MAX_EXPONENT:
-                _fail(operator.column, f"expected a whole exponent of at most {MAX_EXPONENT}")
+            if right.denominator != 1:
+                _fail(operator.column, "expected a whole exponent")
+            if abs(right) > MAX_EXPONENT and left not in (-1, 0, 1):
+                _fail(operator.column, f"expected a whole exponent of at most {MAX_EXPONENT}", NumberTooLarge)
             if left or right >= 0:
                 return left ** int(right)
         case "/" if right:
@@ -187,7 +192,7 @@ def _apply(operator: _Token, left: Fraction, right: Fraction) -> Fraction:
             return Fraction(left // right)
         case "%" if right:
             return left % right
-    _fail(operator.column, "division by zero")
+    _fail(operator.column, "division by zero", DivisionByZero)
 
 
 def _call(name: _Token, arguments: list[Fraction]) -> Fraction:
@@ -206,12 +211,36 @@ def _call(name: _Token, arguments: list[Fraction]) -> Fraction:
             return Fraction(round(value))
         case "round", [value, digits] if digits.denominator == 1 and abs(digits) <= MAX_EXPONENT:
             return round(value, int(digits))
+        case "sqrt", [value]:
+            return _root(value, 2, name)
+        case "cbrt", [value]:
+            return _root(value, 3, name)
     _fail(name.column, f"{name.text}() does not take these {len(arguments)} arguments")
+
+
+def _root(value: Fraction, degree: int, name: _Token) -> Fraction:
+    """The real root of a rational, where that is rational too."""
+    root = Fraction(_whole_root(abs(value.numerator), degree), _whole_root(value.denominator, degree))
+    root = -root if value < 0 else root
+    if root**degree != value:
+        _fail(name.column, f"{name.text}(): expected a number with a rational root, found {format_value(value)}")
+    return root
+
+
+def _whole_root(number: int, degree: int) -> int:
+    """The largest whole number whose power is not larger, by Newton's method from above."""
+    if degree == 2:
+        return math.isqrt(number)
+    root = 1 << -(-number.bit_length() // degree)
+    while (better := ((degree - 1) * root + number // root ** (degree - 1)) // degree) < root:
+        root = better
+    return root
 
 
 def _bounded(value: Fraction, token: _Token) -> Fraction:
     if max(abs(value.numerator), value.denominator) > MAX_SIZE:
-        _fail(token.column, "expected numbers up to 10**60, found a larger one (or a smaller fraction)")
+        found = "expected numbers up to 10**60, found a larger one (or a smaller fraction)"
+        _fail(token.column, found, NumberTooLarge)
     return value
 
 

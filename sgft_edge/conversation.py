@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sgft_edge import answers
+from sgft_edge.calculation import calculation_in
+from sgft_edge.computed import calculation_of
 from sgft_edge.errors import InputError
 from sgft_edge.numerals import numbers_in
 from sgft_edge.prompts import ANSWER
@@ -59,7 +61,7 @@ def question_of(messages: Sequence[Message], choices: Mapping[str, str] | None =
 def strategy_for(messages: Sequence[Message], question: Question, wanted: str) -> str:
     """`chat` where nothing is to be worked out and nobody asked for a strategy, else what was wanted."""
     last = messages[-1][1]
-    problem = question.choices or question.text.strip() != last.strip() or is_problem(last)
+    problem = question.choices or question.text.strip() != last.strip() or is_problem(last) or calculation_of(question)
     return "chat" if wanted == "auto" and not problem else wanted
 
 
@@ -90,6 +92,8 @@ def _problem(messages: Sequence[Message]) -> int | None:
 
 def _goes_on(text: str) -> bool:
     """Whether a message asks to go on with a problem."""
+    if calculation_in(text):
+        return False
     if is_problem(text) and not re.match(r"\W*(?:and|but|what if|what about|how about|instead)\b", text, re.IGNORECASE):
         return False
     asks = _ASKS.search(text) or _QUANTITY.search(text)

@@ -56,5 +56,5 @@ def show(events: Iterable[Event]) -> Solution:
 def _summary(solution: Solution) -> str:
     how = ", then ".join(dict.fromkeys((solution.strategy, solution.solved_by)))
     cut = ", cut off at the limit on tokens" if solution.truncated else ""
-    models = " + ".join(dict.fromkeys(solution.models.values()))
+    models = " + ".join(dict.fromkeys(solution.models.values())) or "no model"
     return f"\n[{how}: {solution.why}; {solution.decoded} tokens decoded in {solution.seconds:.1f} s by {models}{cut}]"

@@ -10,6 +10,8 @@ SgftError
 ├── TemplateError        a chat template does not parse or render
 ├── GrammarError         llama.cpp does not accept a GBNF grammar
 ├── EvaluationError      an expression or a program has no value
+│   ├── DivisionByZero   it divides by zero
+│   └── NumberTooLarge   it comes to a number that is too large to go on with
 ├── GuidanceError        a text is not a numbered guidance
 └── EngineError          llama.cpp reported a failure, or the engine was closed
 
@@ -73,6 +75,14 @@ class GrammarError(SgftError):
 
 class EvaluationError(SgftError):
     """An expression or a program has no value."""
+
+
+class DivisionByZero(EvaluationError):
+    """An expression divides by zero."""
+
+
+class NumberTooLarge(EvaluationError):
+    """An expression comes to a number, or to a fraction so small, that exact computation stops."""
 
 
 class GuidanceError(SgftError):

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from sgft_edge.arithmetic import GROUPED
 
-__all__ = ["numbers_in"]
+__all__ = ["number_in_chinese", "number_in_words", "numbers_in"]
 
 _SMALL_WORDS = (
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -17,6 +17,8 @@ _TENS_WORDS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _SMALL = dict(zip(_SMALL_WORDS.split(), range(1, 20), strict=True))
 _TENS = dict(zip(_TENS_WORDS.split(), range(20, 100, 10), strict=True))
 _SCALES = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9}
+_CHINESE = dict(zip("零〇一二三四五六七八九两", (0, *range(10), 2), strict=True))
+_CHINESE_UNITS = {"十": 10, "百": 100, "千": 1000}
 _MULTIPLES = {"twice": 2, "double": 2, "doubled": 2, "doubles": 2, "thrice": 3, "triple": 3, "tripled": 3,
               "triples": 3, "dozen": 12, "dozens": 12}  # fmt: skip
 _PARTS = {"half": 2, "halves": 2, "quarter": 4, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7,
@@ -42,6 +44,16 @@ _STANDING = re.compile(
     rf"|\b(?P<multiple>{_any(_MULTIPLES)})\b"
     rf"|\b(?P<words>{_WORDS})"
 )
+_CHINESE_DIGIT, _CHINESE_ZERO = "[一二两三四五六七八九]", "[零〇]"
+_TENS_ON = f"{_CHINESE_DIGIT}?十{_CHINESE_DIGIT}?"
+_HUNDREDS_ON = f"{_CHINESE_DIGIT}百(?:{_CHINESE_ZERO}{_CHINESE_DIGIT}|{_TENS_ON})?"
+_THOUSANDS_ON = f"{_CHINESE_DIGIT}千(?:{_CHINESE_ZERO}(?:{_TENS_ON}|{_CHINESE_DIGIT})|{_HUNDREDS_ON})?"
+_BELOW_10000 = f"(?:{_THOUSANDS_ON}|{_HUNDREDS_ON}|{_TENS_ON}|{_CHINESE_DIGIT})"
+_IN_CHINESE = re.compile(
+    f"(?:{_BELOW_10000}万(?:{_CHINESE_ZERO}?{_BELOW_10000})?|{_BELOW_10000}|{_CHINESE_ZERO})"
+    f"(?!{_CHINESE_ZERO}|{_CHINESE_DIGIT}|[十百千万亿])"
+)
+_IN_WORDS = re.compile(rf"\b(?:{_WORDS})")
 
 
 def numbers_in(text: str, *, words: bool = True) -> list[Fraction]:
@@ -56,6 +68,28 @@ def numbers_in(text: str, *, words: bool = True) -> list[Fraction]:
     plain = "".join(map(_plain, text)).lower()
     found = (match for match in _STANDING.finditer(plain) if words or match["top"] or match["digits"])
     return [value for match in found for value in _values(match)]
+
+
+def number_in_words(text: str, position: int = 0) -> tuple[int, int] | None:
+    """The number in English words that begins at a position of a lowercase text, and the position where it ends."""
+    match = _IN_WORDS.match(text, position)
+    return (_in_words(re.findall(r"[a-z]+", match[0])), match.end()) if match else None
+
+
+def number_in_chinese(text: str, position: int = 0) -> tuple[int, int] | None:
+    """As `number_in_words`, in Chinese below 10**8; neither 二三 nor 二百五, which is 205 to some and 250 to others."""
+    match = _IN_CHINESE.match(text, position)
+    if match is None:
+        return None
+    total = below = digit = 0
+    for char in match[0]:
+        if char == "万":
+            total, below, digit = (below + digit) * 10**4, 0, 0
+        elif char in _CHINESE_UNITS:
+            below, digit = below + (digit or 1) * _CHINESE_UNITS[char], 0
+        else:
+            digit = _CHINESE[char]
+    return total + below + digit, match.end()
 
 
 def _plain(char: str) -> str:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from sgft_edge.engine import Usage
+if TYPE_CHECKING:  # llama.cpp is not loaded for what needs no model
+    from sgft_edge.engine import Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """One step of an exact solution: its words, the expression that a model wrote, and the value that we computed.
 
-    In strategy `program` the words are the comment above a line, the name that its value was given, or "return", and
+    Of a question that is a calculation, the words are its own, and the expression is how they were understood. In
+    strategy `program` the words are the comment above a line, the name that its value was given, or "return", and
     values stand for names in the expression. `expression` and `value` are None where the step has nothing to compute.
     """
 
@@ -51,7 +53,8 @@ class Solution:
     fallback, which `notes` explain. `votes` counts the answers where several were asked for. `truncated` says that the
     answer ran into the limit on tokens. `usage` counts tokens by role, `seconds` is wall-clock time from the start of
     the work on this question; both are those of all votes together. The `digests` are SHA-256 of the files and of the
-    prompt texts. `offloaded_layers` counts the layers that went to the `device`.
+    prompt texts. Where a calculation was computed, `arithmetic` solved it, and `usage`, `models` and `digests` are
+    empty: no model took part. `offloaded_layers` counts the layers that went to the `device`.
     """
 
     id: str | None = None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sgft_edge.computed import computed, events_of
 from sgft_edge.errors import InputError
 from sgft_edge.options import model_options, open_solver, read_text, settings_from, settings_options
 from sgft_edge.question import MAX_CHARACTERS, Question, parse_choices
 from sgft_edge.settings import STRATEGIES
+from sgft_edge.solution import Event, Solution
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,15 +59,24 @@ def command(question: str | None, source: Path | None, target: Path | None, **gi
         parse_choices(given["choices"]),
         read_text(given["guidance_file"], "guidance") if given["guidance_file"] else None,
     )
+    if (solution := computed(asked, settings)) is not None:  # before a model is opened
+        events = (*events_of(solution), Event("solution", solution=solution))
+        _print(given, lambda: solution, lambda: events)
+        return
     with open_solver(given, settings, parallel=min(settings.votes, given["parallel"])) as solver:
-        if given["quiet"] or given["as_json"]:
-            solution = solver.solve(asked)
-            text = json.dumps(solution.to_dict(), ensure_ascii=False, indent=1) if given["as_json"] else None
-            click.echo(text or solution.answer or solution.text)
-        else:
-            from sgft_edge.display import show
+        _print(given, lambda: solver.solve(asked), lambda: solver.stream(asked))
 
-            show(solver.stream(asked))
+
+def _print(given: dict[str, Any], solve: Callable[[], Solution], stream: Callable[[], Iterable[Event]]) -> None:
+    """Show a question's solution in the form that the options ask for."""
+    if given["quiet"] or given["as_json"]:
+        solution = solve()
+        text = json.dumps(solution.to_dict(), ensure_ascii=False, indent=1) if given["as_json"] else None
+        click.echo(text or solution.answer or solution.text)
+    else:
+        from sgft_edge.display import show
+
+        show(stream())
 
 
 def _question_text(argument: str | None, file: Path | None) -> str:

@@ -14,11 +14,12 @@ from sgft_edge.adapters import Name
 from sgft_edge.backend import Request
 from sgft_edge.calc import calc
 from sgft_edge.cast import Cast, open_cast
+from sgft_edge.computed import computed, events_of
 from sgft_edge.engine import Completion
 from sgft_edge.errors import GuidanceError, InputError, SgftError
 from sgft_edge.exact import exact
 from sgft_edge.guidance import parse
-from sgft_edge.loop import Loop, Seats
+from sgft_edge.loop import Job, Loop, Seats
 from sgft_edge.panel import panel
 from sgft_edge.question import Question
 from sgft_edge.settings import DEFAULT_MODEL, Settings
@@ -204,9 +205,16 @@ class Solver:
         settings: Settings | None = None,
         emit: Callable[[Event], None] = lambda event: None,
     ) -> Ballot:
-        """Begin to solve a question. `emit` is called in the solver's own thread, and must not wait."""
+        """Begin to solve a question. `emit` must not wait: it is called in the solver's own thread.
+
+        A calculation is computed before this returns, and `emit` called in the caller's thread.
+        """
         asked = Question(question) if isinstance(question, str) else question
         settings = settings or self.settings
+        if (solution := computed(asked, settings)) is not None:
+            for event in events_of(solution):
+                emit(event)
+            return Ballot(self._loop, [Job.ended(solution)])
         if settings.plan == "auto":
             settings = replace(settings, plan=self.cast.plan)
         strategy, why = self._choose(asked, settings.strategy)
