@@ -106,6 +106,30 @@ def test_the_strategy_fits_the_message(client: openai.OpenAI) -> None:
     assert ask(client, messages=HELLO, choices=choices).choices[0].message.sgft["answer"] in choices
 
 
+def test_a_calculation_costs_no_token(client: openai.OpenAI) -> None:
+    asked = [*HELLO, {"role": "assistant", "content": "Hi!"}, {"role": "user", "content": "What is 17 * 23?"}]
+    reply = ask(client, messages=asked)
+    assert reply.choices[0].message.content == "The answer is 391."
+    told = reply.choices[0].message.sgft
+    assert (told["solved_by"], told["answer"]) == ("arithmetic", "391")
+    assert told["steps"] == [{"text": "17 * 23", "expression": "17 * 23", "value": "391"}]
+    assert reply.usage.total_tokens == 0
+    *chunks, last = ask(client, messages=asked, stream=True, stream_options={"include_usage": True})
+    assert pieces(chunks, "content") == "The answer is 391."
+    assert chunks[-1].choices[0].delta.sgft["solved_by"] == "arithmetic"
+    assert last.usage.total_tokens == 0
+    shape = {"type": "json_object"}
+    for other in (
+        {"strategy": "cot"},
+        {"choices": {"A": "1", "B": "2"}},
+        {"guidance": PLAN},
+        {"response_format": shape},
+    ):
+        assert ask(client, messages=asked, **other).choices[0].message.sgft["solved_by"] != "arithmetic"
+    told_how = [{"role": "system", "content": "Answer in French."}, *asked]
+    assert ask(client, messages=told_how).choices[0].message.sgft["solved_by"] != "arithmetic"
+
+
 def test_the_conversation_reaches_the_model(server: Assistant, client: openai.OpenAI) -> None:
     history = [{"role": "developer", "content": "Be brief."}, *HELLO, {"role": "assistant", "content": "Hi!"}]
     parts = [{"type": "text", "text": "And "}, {"type": "text", "text": "you?"}]
