@@ -74,7 +74,9 @@ def is_certain(tokens: Sequence[Token], asked: Asked) -> bool:
     if len(values) != 2:
         return apart and not _is_date(values)
     first, second = values
-    return _is_difference(first, second, apart, asked) if written == {"-"} else apart or _is_quotient(first, second)
+    return (
+        _is_difference(first, second, apart, asked) if written == {"-"} else apart or _is_quotient(first, second, asked)
+    )
 
 
 def _is_difference(first: Fraction, second: Fraction, apart: bool, asked: Asked) -> bool:
@@ -84,11 +86,16 @@ def _is_difference(first: Fraction, second: Fraction, apart: bool, asked: Asked)
     return first > second and (apart or first.denominator > 1 or second.denominator > 1)
 
 
-def _is_quotient(first: Fraction, second: Fraction) -> bool:
-    """Whether two numbers with a stroke between them are no date (9/11, 2026/11), ratio (60/40), or name (24/7)."""
+def _is_quotient(first: Fraction, second: Fraction, asked: Asked) -> bool:
+    """Whether two numbers with a stroke between them are no date (9/11, 2026/11), ratio (60/40), or name (24/7).
+
+    Who asks what 10/2 is means the number that it comes out as.
+    """
     if second == 0 or first.denominator > 1 or second.denominator > 1:
         return True
-    return first > 31 >= second and first + second != 100 and not 1900 <= first <= 2100
+    if first + second == 100 or 1900 <= first <= 2100:
+        return False
+    return first > 31 >= second or (asked is Asked.PERHAPS and first > second > 1 and first % second == 0)
 
 
 def _is_date(values: Sequence[Fraction]) -> bool:

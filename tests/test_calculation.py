@@ -60,6 +60,17 @@ What is 15-7? -> 8
 What is 7 - 11? -> -4
 What is 144/12? -> 12
 100/8 -> 12.5
+What is 10/2? -> 5
+50 %of 50 -> 25
+What is 2 to the 10th power? -> 1024
+what is 3 to the power 4 -> 81
+the difference between 4 and 10 -> 6
+Find 20% of 150 -> 30
+C'est combien 3 + 4 ? -> 7
+¿Cuánto es 10 dividido 4? -> 2.5
+15%的80是多少 -> 12
+两百加三十 -> 230
+1 000 + 2 000 -> 3000
 calculate 9/11 -> 9/11
 How much is 24/7? -> 24/7
 7/11 = -> 7/11
@@ -241,6 +252,18 @@ What is 7/11?
 what is 24/7
 1/4
 What is 1/2?
+10/2
+What is 80/20?
+What is 12/12?
+What is 7x8?
+What is 1/3 as a decimal?
+What is [3+4]*2
+8÷2(2+2)
+2--2
+2+-2
+1..10
+1 + 2 + ... + 10
+0x10 + 1
 50/50
 60/40
 What is 120/80?
