@@ -18,9 +18,8 @@ _ROUNDED = 4  # decimals of any other, or significant digits where those would b
 
 
 def calculation_of(question: Question) -> Calculation | None:
-    """The calculation that a question is, None where it is none or comes with something to keep to."""
-    told = question.choices or question.guidance is not None or any(role == "system" for role, _ in question.history)
-    return None if told else calculation_in(question.text)
+    """The calculation that a question is, None where it is none or comes with choices or a guidance."""
+    return None if question.choices or question.guidance is not None else calculation_in(question.text)
 
 
 def computed(question: Question, settings: Settings) -> Solution | None:

@@ -91,10 +91,9 @@ def test_a_strategy_that_was_asked_for_is_kept_to(strategy: str) -> None:
     [
         Question(ASKED, choices={"A": "391", "B": "400"}),
         Question(ASKED, guidance="1. Multiply."),
-        Question(ASKED, history=(("system", "Answer in French."),)),
         Question(BIKES),
     ],
-    ids=["choices", "guidance", "system", "problem"],
+    ids=["choices", "guidance", "problem"],
 )
 def test_what_is_to_be_answered_in_another_way(question: Question) -> None:
     assert computed(question, Settings()) is None
@@ -149,8 +148,8 @@ def test_a_message_in_a_conversation(solver: Solver) -> None:
     assert ask(BIKES).strategy == "program"
     assert ask("Now calculate 12 plus 7").answer == "19"
     assert [event.kind for event in session.retry()][-1] == "solution"
-    session.system = "Answer in French."
-    assert ask("17 * 23").solved_by == "chat"
+    session.system = "You are a helpful assistant."  # what is worked out, planned or computed, does not read it
+    assert ask("17 * 23").answer == "391"
 
 
 @pytest.mark.parametrize("text", ["17 * 23", "half of 30", "Then 3 + 4", "And 3 * 4?", "what is that * 2"])
