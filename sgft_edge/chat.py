@@ -234,3 +234,7 @@ def _typed(keep_history: bool) -> Iterator[str]:
             continue
         except EOFError:
             return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

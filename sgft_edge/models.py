@@ -169,3 +169,7 @@ class _ProgressLines:
             self.steps = steps
             of_total = f" of {total / _MB:.0f}" if total else ""
             click.echo(f"{self.name}: {arrived / _MB:.0f}{of_total} MB", err=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

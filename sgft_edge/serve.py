@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,3 +129,7 @@ def _key(file: Path | None) -> str | None:
     if key is not None and not (key.isascii() and key.isprintable() and key and " " not in key):
         raise InputError("API key: expected printable ASCII without spaces, found something else: write another")
     return key
+
+
+if __name__ == "__main__":
+    sys.exit(main())
