@@ -10,7 +10,7 @@ export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF
 .PHONY: solve test test-slow check bench wheel clean
 
 solve: $(VENV)/runtime
-	$(BIN)/sgft-edge models pull smollm2
+	$(BIN)/sgft-edge models pull
 	$(BIN)/sgft-edge solve "$(QUESTION)"
 
 test: $(VENV)/dev
@@ -28,7 +28,7 @@ check: $(VENV)/dev
 
 bench: $(VENV)/runtime
 	$(BIN)/sgft-edge models pull smollm2
-	$(BIN)/sgft-edge bench
+	$(BIN)/sgft-edge bench --model smollm2
 
 wheel: $(VENV)/dev
 	rm -rf dist

@@ -4,7 +4,7 @@ import sys
 
 from sgft_edge import Settings, Solver
 
-model = sys.argv[1] if len(sys.argv) > 1 else "smollm2"
+model = sys.argv[1] if len(sys.argv) > 1 else None
 question = (
     "A baker sells 24 rolls in the morning and half as many in the afternoon. How many rolls are sold in the day?"
 )

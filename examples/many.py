@@ -5,7 +5,7 @@ import sys
 
 from sgft_edge import SgftError, Solver, aio
 
-model = sys.argv[1] if len(sys.argv) > 1 else "smollm2"
+model = sys.argv[1] if len(sys.argv) > 1 else None
 questions = [f"A shop sells {n} bikes for 120 dollars each. How much is that?" for n in range(2, 8)]
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgft_edge.diagnosis import BINDING, Report
-from sgft_edge.settings import DEFAULT_MODEL
+from sgft_edge.settings import DEFAULT_MODEL, FALLBACK_MODEL
 from sgft_edge.store import ModelState
 
 _MB = 1_000_000
@@ -45,19 +45,25 @@ def _binding_version(report: Report) -> Iterator[Advice]:
 
 
 def _models(report: Report) -> Iterator[Advice]:
-    for name in ("default_model", "models"):
-        if why := report.failures.get(name):
-            yield Advice(f"the known models cannot be read: {why}", broken=True)
-            return
+    if why := report.failures.get("models"):
+        yield Advice(f"the known models cannot be read: {why}", broken=True)
+    elif why := report.failures.get("default"):
+        yield Advice(why, broken=True)
     for model in report.models or ():
-        is_default = model.name == DEFAULT_MODEL
-        if model.path is None and is_default:
-            yield Advice(
-                f"the default model {model.name} is not on this machine: run `sgft-edge models pull {model.name}`",
-                broken=True,
-            )
-        elif model.path is not None and model.verified in ("NO", "unreadable"):
+        if model.path is not None and model.verified in ("NO", "unreadable"):
+            is_default = report.default is not None and model.name == report.default.name
             yield Advice(_mend(report, model, model.path), broken=is_default)
+
+
+def _better_model(report: Report) -> Iterator[Advice]:
+    state = _absent_default(report)
+    if state is not None and report.default is not None and report.default.name == FALLBACK_MODEL:
+        yield Advice(f"{report.default}: it answers better")
+
+
+def _absent_default(report: Report) -> ModelState | None:
+    """The plain default, where it is not on this machine."""
+    return next((m for m in report.models or () if m.name == DEFAULT_MODEL and m.path is None), None)
 
 
 def _mend(report: Report, model: ModelState, path: str) -> str:
@@ -96,15 +102,16 @@ def _cpu_flags(report: Report) -> Iterator[Advice]:
 def _memory(report: Report) -> Iterator[Advice]:
     if report.memory is None or report.default_model is None or report.default_model.memory_mb is None:
         return
-    need = report.default_model.memory_mb
+    need, name = report.default_model.memory_mb, report.default_model.name
     most, free = report.memory.most // _MB, report.memory.free // _MB
-    what = f"the default model {DEFAULT_MODEL} needs about {need} MB of memory"
+    smaller = "use a smaller model (--guide)" if name == FALLBACK_MODEL else f"use {FALLBACK_MODEL} (--guide)"
+    what = f"the default model {name} needs about {need} MB of memory"
     if most < need:
         limited = report.memory.limit is not None and report.memory.limit < report.memory.total
-        mend = "raise the control group's limit" if limited else "use a smaller model (--guide)"
+        mend = "raise the control group's limit" if limited else smaller
         yield Advice(f"{what}, this process can have at most {most}: {mend}", broken=True)
     elif free < need:
-        yield Advice(f"{what}, {free} are free: end other programs or use a smaller model (--guide)")
+        yield Advice(f"{what}, {free} are free: end other programs or {smaller}")
 
 
 def _cores(report: Report) -> Iterator[Advice]:
@@ -140,10 +147,10 @@ def _folders(report: Report) -> Iterator[Advice]:
 
 
 def _disk(report: Report) -> Iterator[Advice]:
-    state = next((m for m in report.models or () if m.name == DEFAULT_MODEL), None)
-    if state is None or state.path is not None or state.bytes is None or report.folders is None:
+    state = _absent_default(report)
+    if state is None or state.bytes is None or report.folders is None:
         return
-    folder, need = report.folders["models"], 2 * state.bytes  # the archive, and the file from it
+    folder, need = report.folders["models"], state.bytes + state.bytes // 5  # the file, and a wheel with a part of it
     if folder.free_bytes < need:
         yield Advice(
             f"pulling {state.name} takes {need // _MB} MB, {folder.path} has {folder.free_bytes // _MB} MB free: "
@@ -151,7 +158,19 @@ def _disk(report: Report) -> Iterator[Advice]:
         )
 
 
-_CHECKS = (_llama, _binding_version, _models, _memory, _gpu, _cpu_flags, _cores, _openmp, _folders, _disk)
+_CHECKS = (
+    _llama,
+    _binding_version,
+    _models,
+    _better_model,
+    _memory,
+    _gpu,
+    _cpu_flags,
+    _cores,
+    _openmp,
+    _folders,
+    _disk,
+)
 
 
 def in_range(version: str, allowed: str) -> bool:

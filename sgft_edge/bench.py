@@ -20,12 +20,12 @@ from typing import Any
 import click
 
 from sgft_edge.child import run_child
+from sgft_edge.default import choose_default
 from sgft_edge.device import CHOICES, physical_cores
 from sgft_edge.errors import ContextOverflow, InputError
 from sgft_edge.machine import cpu_name
 from sgft_edge.measure import CONTENDERS, Job, Measurement
 from sgft_edge.progress import progress
-from sgft_edge.settings import DEFAULT_MODEL
 from sgft_edge.store import file_digest, resolve
 
 
@@ -145,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 @click.command("bench", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--model", "name", default=DEFAULT_MODEL, show_default=True, metavar="MODEL", help="Name or GGUF file.")
+@click.option("--model", "name", metavar="MODEL", help="Name or GGUF file.  [default: as for solve]")
 @click.option("--repeats", default=5, show_default=True, metavar="N", help="Runs of each contender.")
 @click.option("--prompt-tokens", default=256, show_default=True, metavar="N")
 @click.option("--decode-tokens", default=64, show_default=True, metavar="N")
@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print all single measurements as JSON.")
 @click.option("--tune", "tuned", is_flag=True, help="Find the fastest settings for this machine, and keep them.")
 @click.option("--allow-q8-kv", is_flag=True, help="With --tune: a KV cache of 8 bits may win, which changes results.")
-def command(name: str, repeats: int, as_json: bool, tuned: bool, allow_q8_kv: bool, **given: Any) -> None:
+def command(name: str | None, repeats: int, as_json: bool, tuned: bool, allow_q8_kv: bool, **given: Any) -> None:
     """Measure speed and memory on this machine.
 
     Prefill, decoding, time to the first token and peak memory of the engine that solves questions, beside those of
@@ -165,7 +165,7 @@ def command(name: str, repeats: int, as_json: bool, tuned: bool, allow_q8_kv: bo
     quantizations of the model that are at hand, and keep what is fastest; from then on it is used wherever --threads
     is not given.
     """
-    model = resolve(name)
+    model = resolve(name or choose_default().name)
     if tuned:
         _tune(model, repeats, (given["prompt_tokens"], given["decode_tokens"]), allow_q8_kv)
         return

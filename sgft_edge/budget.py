@@ -5,7 +5,7 @@
     buffers    llama.cpp's compute buffer, the logits, and the states of prompt prefixes that the engine keeps
     process    what this process has taken already, and will: vocabularies, graphs
 
-What is no multiple of a file's sizes was measured, with the default model and with Qwen2.5-Coder-0.5B:
+What is no multiple of a file's sizes was measured, with SmolLM2 and with Qwen2.5-Coder-0.5B:
 `python -m benchmarks.memory` compares estimates with peaks.
 """
 
@@ -36,7 +36,7 @@ _MAPPED = 2**25  # a switch of adapters makes the compute buffer anew; below thi
 _PREFIXES = 200  # tokens whose state is kept: the system message under two sets of weights
 _TOKEN = 310  # of the vocabulary: text, score, attributes and hash maps
 _MODEL, _GRAPH = 4 * _MB, 3 * _MB
-_PYTHON = 50 * _MB  # where the system does not tell
+_PYTHON = 50 * _MB  # at least, and where the system does not tell
 _SEQUENCE = _MB  # samplers, grammars, and llama.cpp's graph for one more stream
 _LATER = 5 * _MB  # modules that are imported, and text that is held, while a question is answered
 
@@ -119,6 +119,18 @@ def _of_one(model: ModelFile, slots: int, context: int, on_gpu: bool) -> Need:
         buffers=min(_PREFIXES, cells) * sizes.cell + (0 if on_gpu else compute + logits),
         process=_MODEL + _TOKEN * sizes.vocabulary + _GRAPH + _SEQUENCE * slots,
     )
+
+
+def need_of(name: str, path: Path, context: int, process: int | None = None, on_gpu: bool = False) -> Need | None:
+    """What one question takes with a known model in both roles; None where its file is damaged."""
+    try:
+        chosen = choose_adapters(name, "auto", name, "auto", one_model=True)
+        model = ModelFile.read(path, [file.path for file in chosen.by_name.values()])
+    except ModelError:
+        return None
+    if process is None:
+        process = max(machine.resident_bytes() or 0, _PYTHON)  # perhaps not all modules are imported yet
+    return estimate([model], 1, context, process, on_gpu)
 
 
 def within(
@@ -220,13 +232,8 @@ def _installed(limit: int, process: int, on_gpu: bool) -> Mapping[str, Path]:
         path = locate(entry) if entry.role == "model" else None
         if path is None:
             continue
-        try:
-            chosen = choose_adapters(name, "auto", name, "auto", one_model=True)
-            model = ModelFile.read(path, [file.path for file in chosen.by_name.values()])
-        except ModelError:
-            continue
-        need = estimate([model], 1, LEAST_CONTEXT, process, on_gpu)
-        if need.total <= limit:
+        need = need_of(name, path, LEAST_CONTEXT, process, on_gpu)
+        if need is not None and need.total <= limit:
             found[name] = need.total, path
     return {name: path for name, (_, path) in sorted(found.items(), key=lambda item: -item[1][0])}
 

@@ -21,9 +21,9 @@ from pathlib import Path
 import click
 
 from sgft_edge import __version__
+from sgft_edge.default import choose_default
 from sgft_edge.errors import InputError, ModelError, SgftError
 from sgft_edge.manifest import Entry, Manifest, package_models, toml_text
-from sgft_edge.settings import DEFAULT_MODEL
 from sgft_edge.store import check_gguf, entry_for, file_digest, resolve, trusted_digest
 from sgft_edge.wheels import closure, licence_files, licence_of, make_wheel
 
@@ -49,17 +49,18 @@ def main(argv: list[str] | None = None) -> int:
 
 @click.command("bundle", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to make.")
-@click.option("--models", default=DEFAULT_MODEL, show_default=True, metavar="NAMES", help="Names or files, by commas.")
+@click.option("--models", metavar="NAMES", help="Names or files, by commas.  [default: the one that answers here]")
 @click.option("--extras", default="", metavar="NAMES", help="Extras to carry, such as serve; they must be installed.")
 @click.option("--archive/--no-archive", default=True, show_default=True, help="Write OUT.tar.gz beside it.")
 @click.option("--force", is_flag=True, help="Replace what is there.")
-def command(out: Path, models: str, extras: str, archive: bool, force: bool) -> None:
+def command(out: Path, models: str | None, extras: str, archive: bool, force: bool) -> None:
     """Pack the runtime as it is installed here, with models, for a machine without a network.
 
     There, `install.sh` checks and installs it into the folder, and `run.sh` runs the command. No network is needed
     here either, but from a checkout to build this package.
     """
-    carried = [_carried(name.strip()) for name in models.split(",") if name.strip()]
+    named = models if models is not None else choose_default().name
+    carried = [_carried(name.strip()) for name in named.split(",") if name.strip()]
     wanted = [name.strip() for name in extras.split(",") if name.strip()]
     installed = closure("sgft-edge", wanted)
     out = out.expanduser().absolute()

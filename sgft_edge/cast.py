@@ -10,6 +10,7 @@ from sgft_edge import prompts
 from sgft_edge.adapters import PROMPTS_KEY, AdapterFile, Chosen, Name, choose_adapters
 from sgft_edge.backend import Backend, Role
 from sgft_edge.budget import Need, within
+from sgft_edge.default import choose_default
 from sgft_edge.device import Device, choose, physical_cores
 from sgft_edge.endpoint import Endpoint, RemoteRole, is_endpoint
 from sgft_edge.engine import Engine
@@ -61,7 +62,7 @@ class Cast:
 
 
 def open_cast(
-    guide: Name,
+    guide: Name | None,
     answerer: Name | None,
     adapter: Name,
     answerer_adapter: Name,
@@ -81,6 +82,8 @@ def open_cast(
     for name, value in counts.items():
         if value < 1:
             raise InputError(f"{name}: expected at least 1, found {value}")
+    if guide is None:
+        guide = choose_default(max_memory, context).name
     names = {"guide": guide, "answerer": guide if answerer is None else answerer}
     files = {role: resolve(name) for role, name in names.items() if not is_endpoint(name)}
     one = files["guide"].samefile(files["answerer"]) if len(files) == 2 else names["guide"] == names["answerer"]

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from sgft_edge import files, llama_build, machine, store
+from sgft_edge.default import Default, choose_default
 from sgft_edge.device import physical_cores
 from sgft_edge.llama_build import LlamaBuild
 from sgft_edge.machine import Memory
 from sgft_edge.manifest import Entry, Manifest, package_models
-from sgft_edge.settings import DEFAULT_MODEL
 from sgft_edge.store import ModelState
 from sgft_edge.tuning import tuning_for
 
@@ -52,7 +52,8 @@ class Folder:
 class Report:
     """All findings. Cores are those that this process may use, `core_quota` is CPU time in cores.
 
-    `tunings` tell how models run that `sgft-edge bench --tune` was run for.
+    `default` is the model that answers where none is named, `default_model` what is known of it. `tunings` tell how
+    models run that `sgft-edge bench --tune` was run for.
     """
 
     versions: Versions | None
@@ -66,6 +67,7 @@ class Report:
     gpus: tuple[str, ...] | None
     openmp: Mapping[str, str] | None
     llama: LlamaBuild | None
+    default: Default | None
     default_model: Entry | None
     models: tuple[ModelState, ...] | None
     tunings: Mapping[str, str] | None
@@ -85,6 +87,7 @@ def examine() -> Report:
             failures[name] = " ".join(str(e).split()) or type(e).__name__
             return None
 
+    default = probe("default", choose_default)
     return Report(
         versions=probe("versions", _versions),
         system=probe("system", platform.platform),
@@ -97,7 +100,8 @@ def examine() -> Report:
         gpus=probe("gpus", machine.gpus),
         openmp=probe("openmp", lambda: {k: v for k, v in os.environ.items() if k.startswith("OMP_")}),
         llama=probe("llama", llama_build.inspect),
-        default_model=probe("default_model", lambda: Manifest.load().get(DEFAULT_MODEL)),
+        default=default,
+        default_model=Manifest.load().get(default.name) if default is not None else None,
         models=probe("models", lambda: tuple(map(store.state, Manifest.load().entries.values()))),
         tunings=probe("tunings", _tunings),
         folders=probe("folders", _folders),

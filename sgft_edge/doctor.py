@@ -105,6 +105,8 @@ def _llama(report: Report) -> Rows:
 
 
 def _models(report: Report) -> Rows:
+    if report.default is not None:
+        yield "default", f"{report.default.name}" + (f" ({report.default.why})" if report.default.why else "")
     here = [model for model in report.models or () if model.path is not None]
     for model in here:
         yield model.name, f"verified: {model.verified}; {model.path}"
@@ -112,7 +114,7 @@ def _models(report: Report) -> Rows:
         yield "not here", f"{len(report.models) - len(here)} of {len(report.models)} known (sgft-edge models list)"
     for name, tuning in (report.tunings or {}).items():
         yield f"tuned {name}", tuning
-    yield from _failed(report, "models", "tunings")
+    yield from _failed(report, "default", "models", "tunings")
 
 
 def _folders(report: Report) -> Rows:

@@ -17,7 +17,7 @@ from sgft_edge.errors import InputError
 from sgft_edge.files import write_atomically
 from sgft_edge.guidances import Made, read_guidances
 from sgft_edge.journal import Journal
-from sgft_edge.options import model_options, open_solver, settings_from, settings_options
+from sgft_edge.options import guide_of, model_options, open_solver, settings_from, settings_options
 from sgft_edge.problems import Problem, read_rows
 from sgft_edge.report import Rows, digest, report, runs
 from sgft_edge.settings import ANSWERING
@@ -111,6 +111,8 @@ def command(
         raise click.UsageError(
             "--calibrate: expected one answerer, strategies by name, the model's own adapters and the guide's guidance"
         )
+    if not (guided and all(answerers)):
+        given["guide"] = guide_of(given)
     entry = calibrated_entry(answerers[0] or given["guide"]) if calibrates else None
     settings = {name: settings_from(given, name) for name in strategies}  # all looked at before the first runs
     made: list[dict[str, Made] | None] = [read_guidances(path) for path in guided]

@@ -3,7 +3,7 @@
 Each folder is moved by an environment variable (`sgft-edge models where` prints them):
 
     models  SGFT_EDGE_MODELS  downloaded files, and beside each a NAME.json that says where it came from
-    config  SGFT_EDGE_CONFIG  models.toml, and machine.toml (see tuning.py)
+    config  SGFT_EDGE_CONFIG  models.toml, defaults.toml (see default.py), machine.toml (see tuning.py)
     cache   SGFT_EDGE_CACHE   digests.json, chat_history, and prefixes/ (see prefixes.py)
 """
 

@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ _SOURCES = {
     ),
     "file": ("ABSOLUTE/PATH", re.compile(r"(~|/|[A-Za-z]:[\\/]|\\\\).+", re.DOTALL)),
 }
+_NUMBERS = ("bytes", "context", "memory_mb", "rank")
 _USER_HEADER = "# Written by `sgft-edge models add` and `rm`: values may be edited, comments are not kept.\n"
 
 
@@ -51,6 +53,7 @@ class Entry:
     sha256: str | None = None
     context: int | None = None
     memory_mb: int | None = None
+    rank: int | None = None
     sources: tuple[str, ...] = ()
     auto: str | None = None
     auto_choices: str | None = None
@@ -74,7 +77,7 @@ class Entry:
                 self._reject(field, f"one of {', '.join(ANSWERING)}", getattr(self, field))
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
             self._reject("sha256", "64 lower-case hexadecimal digits", self.sha256)
-        for field in ("bytes", "context", "memory_mb"):
+        for field in _NUMBERS:
             value = getattr(self, field)
             if value is not None and value <= 0:
                 self._reject(field, "a positive number", value)
@@ -114,7 +117,7 @@ class Entry:
 
 _REQUIRED = ("title", "role", "file", "licence")
 _FIELD_TYPES: dict[str, type] = {
-    field.name: int if field.name in ("bytes", "context", "memory_mb") else list if field.name == "sources" else str
+    field.name: int if field.name in _NUMBERS else list if field.name == "sources" else str
     for field in dataclasses.fields(Entry)
     if field.name not in ("name", "own")
 }
@@ -133,12 +136,14 @@ class Manifest:
             if other != entry.name:
                 raise ModelError(f"models {other!r} and {entry.name!r} would share the file {entry.file!r}: rename one")
 
-    @classmethod
-    def load(cls) -> "Manifest":
-        """Read the package's manifest and lay the user's entries over it; ModelError names the file that is wrong."""
-        entries = read_entries(package_models() / "manifest.toml", own=False)
-        entries.update(read_entries(_user_manifest(), own=True))
-        return cls(entries)
+    @staticmethod
+    def load() -> "Manifest":
+        """Read the package's manifest and lay the user's entries over it; ModelError names the file that is wrong.
+
+        What was read is kept until one of the files changes.
+        """
+        paths = package_models() / "manifest.toml", _user_manifest()
+        return _read_manifest(*paths, *map(_stamp, paths))
 
     def get(self, name: str) -> Entry:
         """Return the entry; ModelError with the nearest names where there is none."""
@@ -148,6 +153,20 @@ class Manifest:
             raise ModelError(
                 f"unknown model {name!r}{_did_you_mean(name, self.entries)}; `sgft-edge models list` shows all"
             ) from None
+
+
+@lru_cache(maxsize=1)
+def _read_manifest(packaged: Path, own: Path, *_: object) -> Manifest:
+    return Manifest({**read_entries(packaged, own=False), **read_entries(own, own=True)})
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is written anew."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def package_models() -> Path:

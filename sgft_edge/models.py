@@ -11,9 +11,11 @@ from typing import Literal
 import click
 
 from sgft_edge import files, manifest, store
-from sgft_edge.errors import ModelError, ModelMissing
+from sgft_edge.default import choose_default, own_default, require_memory, use, use_none
+from sgft_edge.errors import ModelError, ModelMissing, PullError
 from sgft_edge.manifest import Entry, Manifest
 from sgft_edge.pull import Progress, discard, pull
+from sgft_edge.settings import DEFAULT_MODEL, FALLBACK_MODEL
 
 _MB = 1_000_000
 
@@ -33,10 +35,11 @@ def command() -> None:
 @command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array instead of a table.")
 def list_models(as_json: bool) -> None:
-    """Show every known model and whether it is on this machine."""
+    """Show every known model and whether it is on this machine, and which one answers where none is named."""
     rows = [store.state(entry) for entry in Manifest.load().entries.values()]
+    name, said = _default()
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows], indent=1))
+        click.echo(json.dumps([{**asdict(row), "default": row.name == name} for row in rows], indent=1))
         return
     from rich.console import Console
     from rich.table import Table
@@ -49,17 +52,62 @@ def list_models(as_json: bool) -> None:
         size = f"{row.bytes / _MB:.0f} MB" if row.bytes is not None else "?"
         table.add_row(row.name, row.role, size, row.licence, "yes" if row.path else "-", row.verified)
     Console().print(table)
+    click.echo(f"\n{said}")
 
 
 @command.command("pull")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
 def pull_models(names: tuple[str, ...]) -> None:
-    """Fetch models into the models folder; print their paths."""
+    """Fetch models into the models folder; print their paths.
+
+    Without NAME, the default: your own, else qwen2.5-coder-0.5b, or smollm2 where that cannot be fetched or does not
+    fit into this machine's memory.
+    """
     known = Manifest.load()
-    for entry in [known.get(name) for name in names]:  # all looked up before the first is fetched
-        with _progress(entry) as progress:
-            path = pull(entry, progress)
+    wanted = names or filter(None, [own_default()])
+    entries = [known.get(name) for name in wanted]  # all looked up before the first is fetched
+    for path in map(_pull, entries) if entries else [_pull_plain_default(known)]:
         click.echo(path)
+
+
+def _pull(entry: Entry) -> Path:
+    with _progress(entry) as progress:
+        return pull(entry, progress)
+
+
+def _pull_plain_default(known: Manifest) -> Path:
+    entry, fallback = known.get(DEFAULT_MODEL), known.get(FALLBACK_MODEL)
+    try:
+        require_memory(entry)
+        return _pull(entry)
+    except (ModelError, PullError) as err:
+        click.echo(
+            f"sgft-edge: {err}; {fallback.name}, which is smaller and answers worse, is fetched instead", err=True
+        )
+        return _pull(fallback)
+
+
+@command.command("use")
+@click.argument("name", required=False)
+@click.option("--auto", is_flag=True, help="Take the choice back: the best model that is here and fits answers.")
+def use_model(name: str | None, auto: bool) -> None:
+    """Choose the model that answers where none is named; without NAME, say which one does."""
+    if name is not None and auto:
+        raise click.UsageError("expected NAME or --auto, found both")
+    if name is not None:
+        use(name)
+    if auto:
+        use_none()
+    click.echo(_default()[1] if auto else choose_default())
+
+
+def _default() -> tuple[str | None, str]:
+    """The name of the model that answers where none is named, if there is one, and what to say of it."""
+    try:
+        default = choose_default()
+    except ModelError as err:
+        return None, str(err)
+    return default.name, str(default)
 
 
 @command.command()
@@ -72,7 +120,7 @@ def verify(names: tuple[str, ...]) -> None:
         path = store.locate(entry)
         if path is None:
             if names:
-                raise ModelMissing(f"{entry.name} is not on this machine: run `sgft-edge models pull {entry.name}`")
+                raise store.missing(entry)
             continue
         expected, found = store.trusted_digest(entry), store.file_digest(path, fresh=True)
         if expected is None:

@@ -10,7 +10,7 @@ import click
 
 from sgft_edge.device import CHOICES
 from sgft_edge.errors import InputError
-from sgft_edge.settings import DEFAULT_MODEL, OPERANDS, PLANS, Sampling, Settings
+from sgft_edge.settings import DEFAULT_CONTEXT, OPERANDS, PLANS, Sampling, Settings
 
 if TYPE_CHECKING:
     from sgft_edge.solver import Solver
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MODEL = (
-    click.option("--guide", default=DEFAULT_MODEL, show_default=True, metavar="MODEL", help="Name or GGUF file."),
+    click.option("--guide", metavar="MODEL", help="Name or GGUF file.  [default: as `sgft-edge models use` tells]"),
     click.option("--answerer", metavar="MODEL", help="Name or GGUF file.  [default: the guide's]"),
     click.option(
         "--adapter", default="auto", show_default=True, metavar="ADAPTER", help="The guide's LoRA: name, file, or none."
@@ -26,7 +26,9 @@ _MODEL = (
     click.option(
         "--answerer-adapter", default="auto", show_default=True, metavar="ADAPTER", help="The answerer's, likewise."
     ),
-    click.option("--context", default=2048, show_default=True, metavar="TOKENS", help="Room for one question."),
+    click.option(
+        "--context", default=DEFAULT_CONTEXT, show_default=True, metavar="TOKENS", help="Room for one question."
+    ),
     click.option("--threads", type=int, metavar="N", help="CPU threads.  [default: the physical cores]"),
     click.option("--device", type=click.Choice(CHOICES), default="auto", show_default=True),
     click.option("--max-memory", metavar="SIZE", help="As 600M or 1.5G: lowers what does not fit, or refuses it."),
@@ -68,14 +70,24 @@ def settings_from(given: dict[str, Any], strategy: str = "auto") -> Settings:
     return Settings(strategy, given["plan"], given["operands"], given["max_tokens"], given["votes"], sampling)
 
 
+def guide_of(given: dict[str, Any]) -> str:
+    """The guide that the options name, or the default, which is told on stderr where it is not the plain one."""
+    if given["guide"] is not None:
+        return str(given["guide"])
+    from sgft_edge.default import choose_default
+
+    default = choose_default(_limit(given), given["context"])
+    if default.why:
+        click.echo(f"sgft-edge: {default}", err=True)
+    return default.name
+
+
 def open_solver(given: dict[str, Any], settings: Settings, parallel: int = 1, beside: Solver | None = None) -> Solver:
     """The solver that the options ask for; what is odd about it goes to stderr."""
-    from sgft_edge.budget import parse_size
     from sgft_edge.solver import Solver
 
-    limit = given["max_memory"]
     solver = Solver.open(
-        given["guide"],
+        guide_of(given),
         given["answerer"],
         adapter=given["adapter"],
         answerer_adapter=given["answerer_adapter"],
@@ -85,12 +97,18 @@ def open_solver(given: dict[str, Any], settings: Settings, parallel: int = 1, be
         threads=given["threads"],
         device=given["device"],
         require_gpu=given["require_gpu"],
-        max_memory=parse_size(limit) if limit is not None else None,
+        max_memory=_limit(given),
         beside=beside,
     )
     for warning in solver.cast.warnings:
         click.echo(f"sgft-edge: warning: {warning}", err=True)
     return solver
+
+
+def _limit(given: dict[str, Any]) -> int | None:
+    from sgft_edge.budget import parse_size
+
+    return parse_size(given["max_memory"]) if given["max_memory"] is not None else None
 
 
 def read_text(path: Path, what: str) -> str:

@@ -14,7 +14,7 @@ import click
 
 from sgft_edge.endpoint import is_endpoint
 from sgft_edge.errors import InputError, SgftError
-from sgft_edge.options import model_options, open_solver, read_text
+from sgft_edge.options import guide_of, model_options, open_solver, read_text
 from sgft_edge.settings import Settings
 from sgft_edge.store import entry_for
 
@@ -84,8 +84,9 @@ def command(host: str, port: int, also: tuple[str, ...], **given: Any) -> None:
 
 def _solvers(given: dict[str, Any], also: tuple[str, ...]) -> dict[str, Solver]:
     """A solver for each model by its name."""
-    first = open_solver(given, Settings(), given["parallel"])
-    solvers = {_name(given["guide"]): first}
+    guide = guide_of(given)
+    first = open_solver({**given, "guide": guide}, Settings(), given["parallel"])
+    solvers = {_name(guide): first}
     alone = {"answerer": None, "adapter": "auto", "answerer_adapter": "auto"}
     try:
         for model in also:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 from sgft_edge.errors import InputError
 
-DEFAULT_MODEL = "smollm2"
+DEFAULT_MODEL = "qwen2.5-coder-0.5b"  # what `sgft-edge models pull` fetches; what answers is chosen in default.py
+FALLBACK_MODEL = "smollm2"  # where that cannot be had, or does not fit
+DEFAULT_CONTEXT = 2048  # tokens
 ANSWERING = ("direct", "cot", "plan", "calc", "program", "sg", "exact", "panel")
 STRATEGIES = ("auto", *ANSWERING, "guidance", "chat", "complete")
 PLANS = ("auto", "first", "stepwise")

@@ -22,7 +22,7 @@ from sgft_edge.guidance import parse
 from sgft_edge.loop import Job, Loop, Seats
 from sgft_edge.panel import panel
 from sgft_edge.question import Question
-from sgft_edge.settings import DEFAULT_MODEL, Settings
+from sgft_edge.settings import DEFAULT_CONTEXT, Settings
 from sgft_edge.solution import Event, Solution
 from sgft_edge.strategies import Task, Writing
 from sgft_edge.votes import Ballot, votes_of
@@ -67,13 +67,13 @@ class Solver:
     @classmethod
     def open(
         cls,
-        guide: Name = DEFAULT_MODEL,
+        guide: Name | None = None,
         answerer: Name | None = None,
         *,
         adapter: Name = "auto",
         answerer_adapter: Name = "auto",
         settings: Settings | None = None,
-        context: int = 2048,
+        context: int = DEFAULT_CONTEXT,
         parallel: int = 1,
         threads: int | None = None,
         device: str = "auto",
@@ -84,9 +84,10 @@ class Solver:
         """Load models. Nothing is fetched: a missing one raises `ModelMissing` with the command that does.
 
         `guide` and `answerer` are names (`sgft-edge models list`), GGUF files, or endpoints (`openai:URL#MODEL`);
-        without an answerer one model does both. `adapter` is the guide's LoRA: a name, a file, "none", or "auto" for
-        the one that comes with the package; `answerer_adapter` the answerer's, where "auto" is the guide's for what
-        that was trained to answer, and what comes with the package for the rest.
+        without a guide, the model that `sgft_edge.default` chooses; without an answerer one model does both.
+        `adapter` is the guide's LoRA: a name, a file, "none", or "auto" for the one that comes with the package;
+        `answerer_adapter` the answerer's, where "auto" is the guide's for what that was trained to answer, and what
+        comes with the package for the rest.
         `context` is the room of one question in tokens, `parallel` how many are worked on at once, `threads`
         defaults to the physical cores. `max_memory` is what this process may have in bytes: where an estimate exceeds
         it, `parallel` is halved down to 1, then `context` down to 512, and `cast.warnings` says so; where that does

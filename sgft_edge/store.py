@@ -20,7 +20,9 @@ __all__ = [
     "check_gguf",
     "entry_for",
     "file_digest",
+    "is_path",
     "locate",
+    "missing",
     "record_path",
     "remember_digest",
     "resolve",
@@ -62,7 +64,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     A path object, and a string that ends in .gguf or has a path separator, is a path; any other string is a name.
     Raises ModelMissing where a known model is not on this machine, ModelError where there is no such name or file.
     """
-    if _is_path(name_or_path):
+    if is_path(name_or_path):
         path = Path(name_or_path).expanduser()
         if not path.is_file():
             raise ModelError(f"no model file at {path}; a model's name has no folder and no .gguf")
@@ -70,7 +72,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     entry = Manifest.load().get(os.fspath(name_or_path))
     found = locate(entry)
     if found is None:
-        raise ModelMissing(f"{entry.name} is not on this machine: run `sgft-edge models pull {entry.name}`")
+        raise missing(entry)
     size = found.stat().st_size
     if entry.bytes not in (None, size):
         raise ModelError(
@@ -79,10 +81,22 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     return found
 
 
+def missing(entry: Entry) -> ModelMissing:
+    """Return what to say of a known model whose file is not on this machine."""
+    if entry.sources and all(source.startswith("file:") for source in entry.sources):
+        mend = (
+            f"{entry.sources[0].removeprefix('file:')} is gone: put it back, "
+            f"or name another file with `sgft-edge models add {entry.name} FILE --force`"
+        )
+    else:
+        mend = f"run `sgft-edge models pull {entry.name}`"
+    return ModelMissing(f"{entry.name} is not on this machine: {mend}")
+
+
 def entry_for(name_or_path: str | os.PathLike[str]) -> Entry | None:
     """Return the entry of a name, or of a file: the same file, or one with the same digest."""
     entries = Manifest.load().entries
-    if not _is_path(name_or_path):
+    if not is_path(name_or_path):
         return entries.get(os.fspath(name_or_path))
     path = Path(name_or_path).expanduser()
     if not path.is_file():
@@ -134,8 +148,9 @@ def add(
 ) -> Entry:
     """Name a file on this machine in the user's models.toml; the file stays where it is.
 
-    `licence` NOASSERTION is SPDX's word for "not stated". Raises ModelError where the file is not GGUF, where the
-    base is unknown, and where the name is taken, unless `force`.
+    `licence` NOASSERTION is SPDX's word for "not stated". What takes a known model's name, or is its file, has that
+    one's rank. Raises ModelError where the file is not GGUF, where the base is unknown, and where the name is taken,
+    unless `force`.
     """
     manifest = Manifest.load()
     if name in manifest.entries and not force:
@@ -144,6 +159,9 @@ def add(
         manifest.get(base)
     path = path.expanduser().resolve()
     check_gguf(path)
+    digest = file_digest(path, fresh=True)
+    twins = (entry for entry in manifest.entries.values() if entry.sha256 == digest)
+    known = manifest.entries.get(name) or next(twins, None)
     entry = Entry(
         name=name,
         title=path.stem,
@@ -151,8 +169,9 @@ def add(
         file=f"{name}.gguf",
         licence=licence,
         bytes=path.stat().st_size,
-        sha256=file_digest(path, fresh=True),
+        sha256=digest,
         sources=(f"file:{path}",),
+        rank=known.rank if known else None,
         base=base,
         own=True,
     )
@@ -246,7 +265,8 @@ def check_gguf(path: Path) -> None:
         raise ModelError(f"{path} is not a GGUF file: it starts with {magic!r}, expected b'GGUF'")
 
 
-def _is_path(name_or_path: str | os.PathLike[str]) -> bool:
+def is_path(name_or_path: str | os.PathLike[str]) -> bool:
+    """Say whether `resolve` takes this for a path rather than a name."""
     if not isinstance(name_or_path, str):
         return True
     return name_or_path.endswith(".gguf") or "/" in name_or_path or os.sep in name_or_path

@@ -68,7 +68,7 @@ def lora(tiny_files: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def smollm2() -> Iterator[Path]:
-    """The default model: the file in SGFT_EDGE_TEST_SMOLLM2, else the user's own, else one fetched and kept for tests.
+    """SmolLM2: the file in SGFT_EDGE_TEST_SMOLLM2, else the user's own, else one fetched and kept for tests.
 
     A test that needs it is skipped where it can't be had.
     """

@@ -13,6 +13,7 @@ import pytest
 
 from sgft_edge import doctor, store
 from sgft_edge.advice import advise, in_range
+from sgft_edge.default import use
 from sgft_edge.diagnosis import Report, examine
 from sgft_edge.files import config_folder, models_folder
 from sgft_edge.llama_build import LlamaBuild, parse_flags
@@ -100,14 +101,36 @@ def test_no_model(capsys):
     status, report, advice = run(capsys)
     assert status == 1
     assert not report["works"]
-    assert only(advice, "the default model smollm2 is not on this machine", "`sgft-edge models pull smollm2`")
+    assert only(advice, "no model is on this machine: run `sgft-edge models pull`")
 
 
 def test_damaged_model(capsys, default_model):
     default_model.write_bytes(default_model.read_bytes()[:-1])
     status, _, advice = run(capsys)
     assert status == 1
-    assert only(advice, str(default_model), "damaged", "run `sgft-edge models pull smollm2`")
+    assert only(advice, str(default_model), "damaged", f"run `sgft-edge models pull {DEFAULT_MODEL}`")
+
+
+def test_a_smaller_model_does_its_work_and_is_told(capsys, gguf):
+    store.add("smollm2", gguf, force=True)
+    status, report, advice = run(capsys)
+    assert status == 0
+    assert report["default"]["name"] == "smollm2"
+    assert not only(advice, "smollm2 answers", f"{DEFAULT_MODEL} is not on this machine, `sgft-edge models pull`")
+
+
+@pytest.mark.usefixtures("default_model")
+def test_the_users_own_default(capsys, gguf):
+    store.add("mine", gguf)
+    use("mine")
+    status, report, _ = run(capsys)
+    assert (status, report["default"]) == (0, {"name": "mine", "why": "it is your default"})
+    assert doctor.main([]) == 0
+    assert "  default            mine (it is your default)\n" in capsys.readouterr().out
+    gguf.unlink()
+    status, report, advice = run(capsys)
+    assert (status, report["default"]) == (1, None)
+    assert only(advice, f"your default model mine cannot be had: mine is not on this machine: {gguf} is gone")
 
 
 @pytest.mark.usefixtures("default_model")
@@ -124,7 +147,7 @@ def test_unreadable_model(capsys, default_model):
     put(replace(default_entry(default_model), sources=("file:/proc/self/mem",)))
     status, _, advice = run(capsys)
     assert status == 1
-    assert only(advice, "smollm2: /proc/self/mem cannot be read: change its permissions")
+    assert only(advice, f"{DEFAULT_MODEL}: /proc/self/mem cannot be read: change its permissions")
 
 
 @pytest.mark.usefixtures("default_model")
@@ -179,7 +202,7 @@ def test_too_little_memory(capsys, default_model):
     put(default_entry(default_model, memory_mb=10**9))
     status, _, advice = run(capsys)
     assert status == 1
-    assert only(advice, "needs about 1000000000 MB of memory", "use a smaller model (--guide)")
+    assert only(advice, "needs about 1000000000 MB of memory", "use smollm2 (--guide)")
 
 
 def test_openmp_variables(capsys, monkeypatch):
@@ -248,7 +271,7 @@ def test_advice_on_a_full_disk(report, default_model):
     missing = tuple(
         replace(m, path=None, bytes=98 * 10**6, verified="-") if m.name == DEFAULT_MODEL else m for m in report.models
     )
-    assert "takes 196 MB" in texts(replace(report, folders=folders, models=missing))
+    assert "takes 117 MB" in texts(replace(report, folders=folders, models=missing))
 
 
 def test_in_range():

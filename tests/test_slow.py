@@ -1,4 +1,4 @@
-"""What takes minutes: a long mixed load, and the memory figures on the default model."""
+"""What takes minutes: a long mixed load, and the memory figures on SmolLM2."""
 
 import random
 import re

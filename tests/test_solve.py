@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tiny import corrupted, not_gguf, tiny_adapter, tiny_model, truncated, wrong_architecture
 
-from sgft_edge import cli, solve
+from sgft_edge import Solver, cli, solve, store
 
 QUESTION = "A shop sells 5 bikes for 120 dollars each. How much is that?"
 GUIDANCE = "1. Multiply the price by the number of bikes.\n2. Say the result."
@@ -127,7 +127,29 @@ def test_overflow_says_the_numbers(model: str, capsys: pytest.CaptureFixture[str
 
 def test_a_missing_model_names_the_command_that_fetches_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert solve.main([QUESTION]) == 1
-    assert "sgft-edge models pull smollm2" in capsys.readouterr().err
+    told = "no model is on this machine: run `sgft-edge models pull`, which fetches qwen2.5-coder-0.5b"
+    assert told in capsys.readouterr().err
+    assert solve.main([QUESTION, "--guide", "smollm2"]) == 1
+    assert "run `sgft-edge models pull smollm2`" in capsys.readouterr().err
+
+
+def test_the_default_answers_and_is_told_where_it_is_not_the_plain_one(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.add("smollm2", Path(model), force=True)
+    options = ["--adapter", "none", "--strategy", "direct", "--max-tokens", "2", "--json"]
+    assert solve.main([QUESTION, *options]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["models"] == {"guide": "tiny.gguf", "answerer": "tiny.gguf"}
+    assert err == (
+        "sgft-edge: smollm2 answers where no model is named: "
+        "qwen2.5-coder-0.5b is not on this machine, `sgft-edge models pull` fetches it\n"
+    )
+    store.add("qwen2.5-coder-0.5b", Path(model), force=True)
+    assert solve.main([QUESTION, *options]) == 0
+    assert capsys.readouterr().err == ""
+    with Solver.open(adapter="none") as solver:
+        assert solver.cast.models["guide"] == "tiny.gguf"
 
 
 @pytest.mark.parametrize("broken", [truncated, corrupted])

@@ -113,6 +113,16 @@ def test_add_replaces_a_packaged_name_and_remove_restores_it(gguf):
     assert Manifest.load().get("smollm2") == packaged
 
 
+def test_add_keeps_the_rank_of_what_it_replaces_or_is(gguf):
+    other = gguf.with_name("other.gguf")
+    other.write_bytes(b"GGUF, but another")
+    known = Manifest.load().entries
+    assert store.add("smollm2", gguf, force=True).rank == known["smollm2"].rank
+    assert store.add("twin", gguf).rank == known["smollm2"].rank
+    assert store.add("qwen2.5-coder-0.5b", gguf, force=True).rank == known["qwen2.5-coder-0.5b"].rank
+    assert store.add("other", other).rank is None
+
+
 def test_add_refuses(gguf):
     with pytest.raises(ModelError, match="unknown model 'smollm'"):
         store.add("style", gguf, role="adapter", base="smollm")

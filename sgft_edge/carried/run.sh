@@ -5,6 +5,6 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 
 "$here/install.sh" # checks all files each time, and installs once
 export SGFT_EDGE_MODELS="$here/models"
-if [ -d "$here/config" ]; then export SGFT_EDGE_CONFIG="$here/config"; fi
+export SGFT_EDGE_CONFIG="$here/config"
 if [ -w "$here" ]; then export SGFT_EDGE_CACHE="$here/cache"; fi
 exec "$here/env/bin/python" -m sgft_edge.cli "$@"
