@@ -7,9 +7,11 @@ question to plan for: the answerer replies to it with the whole conversation in 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 
 from sgft_edge import answers
 from sgft_edge.calculation import calculation_in
@@ -69,14 +71,11 @@ def _in_turn(messages: Sequence[Message]) -> list[Message]:
     """The messages as chat templates take them: one system message, first; user and assistant in turn."""
     if not messages or messages[-1][0] != "user":
         raise InputError("messages: expected the last one to be the user's: add what is asked")
-    merged: list[Message] = []
-    for role, content in messages:
+    for role, _ in messages:
         if role not in ROLES:
             raise InputError(f"messages: expected one of the roles {', '.join(ROLES)}, found {role!r}: change it")
-        if merged and merged[-1][0] == role:
-            merged[-1] = (role, f"{merged[-1][1]}\n\n{content}")
-        else:
-            merged.append((role, content))
+    turns = itertools.groupby(messages, key=itemgetter(0))
+    merged = [(role, "\n\n".join(content for _, content in turn)) for role, turn in turns]
     if any(role == "system" for role, _ in merged[1:]):
         raise InputError("messages: expected the system message first, found it later: move it")
     if merged[0][0] == "assistant" or (merged[0][0] == "system" and merged[1][0] == "assistant"):

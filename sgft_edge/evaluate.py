@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from sgft_edge.files import write_atomically
 from sgft_edge.guidances import Made, read_guidances
 from sgft_edge.journal import Journal
 from sgft_edge.options import guide_of, model_options, open_solver, settings_from, settings_options
-from sgft_edge.problems import Problem, read_rows
+from sgft_edge.problems import Problem, read_rows, with_references
 from sgft_edge.report import Rows, digest, report, runs
 from sgft_edge.settings import ANSWERING
 from sgft_edge.strategies import parts
@@ -116,7 +115,7 @@ def command(
     entry = calibrated_entry(answerers[0] or given["guide"]) if calibrates else None
     settings = {name: settings_from(given, name) for name in strategies}  # all looked at before the first runs
     made: list[dict[str, Made] | None] = [read_guidances(path) for path in guided]
-    problems = [_checked(problem, given_guidance) for problem in islice(_found(file, shuffle), limit)]
+    problems = [_checked(problem, given_guidance) for problem in _found(file, shuffle)[:limit]]
     if not problems:
         raise InputError(f"{file}: expected problems, found none")
     output = given["output"] or Path(f"{Path(file).stem.replace(':', '-')}.rows.jsonl")
@@ -165,12 +164,11 @@ def _show(found: Sequence[Rows], reports: tuple[Path, ...], name: str) -> None:
             raise InputError(f"--report: cannot write {path}: {e.strerror or e}") from e
 
 
-def _found(source: str, seed: int | None) -> Iterable[Problem]:
+def _found(source: str, seed: int | None) -> list[Problem]:
     """The problems of a file or a set in their order, or in a random one."""
-    if seed is None:
-        return find_problems(source)
-    problems = list(find_problems(source))
-    random.Random(seed).shuffle(problems)
+    problems = with_references(find_problems(source))
+    if seed is not None:
+        random.Random(seed).shuffle(problems)
     return problems
 
 

@@ -30,7 +30,7 @@ EXPRESSION_TOKENS = 48
 STEP_TOKENS = 64
 UNIT_FACTS = ("1", "2", "7", "12", "24", "60", "100")  # halves and pairs, weeks, dozens, months, hours, minutes, cents
 _NUMBER = re.compile(r"[0-9][0-9,]*(?:\.[0-9]+)?")
-_PERCENTAGE = re.compile(r"[0-9.,]+ ?(?:%|percent)")
+_PERCENTAGE = re.compile(r"(?<![0-9.,])[0-9.,]+ ?(?:%|percent)")
 
 Writes = Generator[Request, Completion, None]
 

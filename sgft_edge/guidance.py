@@ -26,7 +26,8 @@ _NUMBERED = re.compile(
 )
 _BULLET = re.compile(r"\s*[-*•](?:\s+|$)")
 _COMPUTATION = re.compile(
-    r"[0-9.]+%?(?:\s*[+*×÷^]\s*|\s+[-−–/x]\s+)[$€£(]?[0-9.]+|[0-9)]\s*=|=\s*[-−]?[$€£(]?[0-9.]+", re.IGNORECASE
+    r"(?<![0-9.])[0-9.]+%?(?:\s*[+*×÷^]\s*|\s+[-−–/x]\s+)[$€£(]?[0-9.]+|[0-9)]\s*=|=\s*[-−]?[$€£(]?[0-9.]+",
+    re.IGNORECASE,
 )
 
 
@@ -80,21 +81,21 @@ def parse(text: str) -> Guidance:
 
 
 def _steps(lines: Iterable[str], marker: re.Pattern[str]) -> list[str]:
-    steps: list[str] = []
+    steps: list[list[str]] = []  # the lines of each
     inside = False
     for line in lines:
         if match := marker.match(line):
             number = next((int(digits) for digits in match.groups() if digits), len(steps) + 1)
             if number == len(steps) + 1:
-                steps.append(line[match.end() :].strip())
+                steps.append([line[match.end() :].strip()])
                 inside = True
             elif steps:
                 break
         elif not line.strip():
             inside = False
         elif inside:
-            steps[-1] = f"{steps[-1]} {_BULLET.sub('', line, count=1).strip()}".strip()
-    return [step for step in steps if step]
+            steps[-1].append(_BULLET.sub("", line, count=1).strip())
+    return [text for step in steps if (text := " ".join(filter(None, step)))]
 
 
 def violations(guidance: Guidance, question: str) -> tuple[str, ...]:

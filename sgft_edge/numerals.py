@@ -1,13 +1,13 @@
 """The numbers that a natural-language text gives, in digits and in English words, as rationals."""
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from fractions import Fraction
 
 from sgft_edge.arithmetic import GROUPED
+from sgft_edge.characters import in_ascii
 
-__all__ = ["number_in_chinese", "number_in_words", "numbers_in"]
+__all__ = ["COUNT", "PART", "WORDS", "number_in_chinese", "number_in_words", "numbers_in"]
 
 _SMALL_WORDS = (
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -32,17 +32,19 @@ def _any(words: Mapping[str, int]) -> str:
 _BELOW_100 = rf"(?:{_any(_TENS)}(?:-{_any(_SMALL)}\b| {_any(_SMALL)}\b(?!-))?|{_any(_SMALL)})\b"
 _BELOW_1000 = rf"(?:(?:{_BELOW_100}[- ])?hundred\b(?: (?:and )?{_BELOW_100})?|{_BELOW_100})"
 _SCALED = rf"(?:{_BELOW_1000}[- ])?(?:thousand|million|billion)\b"
-_WORDS = rf"{_SCALED}(?:,? (?:and )?{_SCALED})*(?:,? (?:and )?{_BELOW_1000})?|{_BELOW_1000}"
-_COUNT = rf"(?:{_any(_SMALL)}|an?)"
+# Patterns of numbers in lower-case words: counts, and the parts of which there can be some.
+WORDS = rf"{_SCALED}(?:,? (?:and )?{_SCALED})*(?:,? (?:and )?{_BELOW_1000})?|{_BELOW_1000}"
+COUNT = rf"(?:{_any(_SMALL)}|an?)"
+PART = rf"(?:{_any(_PARTS)})s?\b"
 _DIGITS = r"[0-9]{1,60}(?![0-9])"
 _STANDING = re.compile(
     rf"(?<![a-z0-9])(?:(?P<whole>{_DIGITS})[ -])?(?P<top>{_DIGITS})/(?P<bottom>(?!0+(?![0-9])){_DIGITS})"
     rf"|(?P<minus>(?<![^\s(])-[$€£]?)?(?<![a-z0-9])(?P<digits>{GROUPED}|{_DIGITS}(?:\.{_DIGITS})?|\.{_DIGITS})"
     r"(?:[ -](?P<scale>hundred|thousand|million|billion)\b)?"
-    rf"|\b(?:(?P<count>{_COUNT})[- ])?(?P<part>half|halves|quarter)s?\b"
-    rf"|\b(?P<count2>{_COUNT})[- ](?P<part2>{_any(_PARTS)})s?\b"
+    rf"|\b(?:(?P<count>{COUNT})[- ])?(?P<part>half|halves|quarter)s?\b"
+    rf"|\b(?P<count2>{COUNT})[- ](?P<part2>{_any(_PARTS)})s?\b"
     rf"|\b(?P<multiple>{_any(_MULTIPLES)})\b"
-    rf"|\b(?P<words>{_WORDS})"
+    rf"|\b(?P<words>{WORDS})"
 )
 _CHINESE_DIGIT, _CHINESE_ZERO = "[一二两三四五六七八九]", "[零〇]"
 _TENS_ON = f"{_CHINESE_DIGIT}?十{_CHINESE_DIGIT}?"
@@ -53,7 +55,7 @@ _IN_CHINESE = re.compile(
     f"(?:{_BELOW_10000}万(?:{_CHINESE_ZERO}?{_BELOW_10000})?|{_BELOW_10000}|{_CHINESE_ZERO})"
     f"(?!{_CHINESE_ZERO}|{_CHINESE_DIGIT}|[十百千万亿])"
 )
-_IN_WORDS = re.compile(rf"\b(?:{_WORDS})")
+_IN_WORDS = re.compile(rf"\b(?:{WORDS})")
 
 
 def numbers_in(text: str, *, words: bool = True) -> list[Fraction]:
@@ -65,8 +67,7 @@ def numbers_in(text: str, *, words: bool = True) -> list[Fraction]:
     20. A fraction (3/4, ½, 2 1/2, three quarters, half) stands as its value and
     then as its parts, because "3/4 of 20" is worked out as `20 * 3 / 4`.
     """
-    plain = "".join(map(_plain, text)).lower()
-    found = (match for match in _STANDING.finditer(plain) if words or match["top"] or match["digits"])
+    found = (match for match in _STANDING.finditer(in_ascii(text).lower()) if words or match["top"] or match["digits"])
     return [value for match in found for value in _values(match)]
 
 
@@ -90,18 +91,6 @@ def number_in_chinese(text: str, position: int = 0) -> tuple[int, int] | None:
         else:
             digit = _CHINESE[char]
     return total + below + digit, match.end()
-
-
-def _plain(char: str) -> str:
-    """One character in ASCII digits and marks where it has them; ½ becomes " 1/2"."""
-    if char.isdecimal():
-        return str(unicodedata.decimal(char))
-    if char in "−٫٬":
-        return {"−": "-", "٫": ".", "٬": ","}[char]
-    compatible = unicodedata.normalize("NFKC", char)
-    if "\N{FRACTION SLASH}" in compatible and len(compatible) > 2:
-        return " " + compatible.replace("\N{FRACTION SLASH}", "/")
-    return compatible if char in "．，／％＄" else char
 
 
 def _values(match: re.Match[str]) -> list[Fraction]:

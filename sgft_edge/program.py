@@ -19,7 +19,7 @@ __all__ = ["PROGRAM_GRAMMAR", "Assignment", "ProgramResult", "run"]
 MAX_LINES = 64
 MAX_LENGTH = 4_000  # characters
 
-_FENCE = re.compile(r"^[ \t]*```[ \t]*\w*\s*?\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*```(?:[ \t]*\w+)?[ \t]*\n(.*?)(?:^[ \t]*```|\Z)", re.DOTALL | re.MULTILINE)
 _HEADER = re.compile(r"\s*def\s+\w+\s*\(.*\).*:")
 _ASSIGNMENT = re.compile(
     r"\s*(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*(?::[^=]+)?(?P<operator>\*\*|//|[-+*/%])?=(?!=)\s*(?P<expression>.*)"

@@ -9,6 +9,7 @@ from typing import Any
 from sgft_edge.errors import InputError
 
 MAX_CHARACTERS = 200_000
+MAX_HISTORY = 1_000_000  # characters of a conversation before the question
 MAX_KEY = 4  # characters of a choice's letter
 
 
@@ -33,7 +34,11 @@ class Question:
             raise InputError(
                 f"question: expected at most {MAX_CHARACTERS} characters, found {len(self.text)}: shorten it"
             )
-        said = (content for _, content in self.history)
+        said = [content for _, content in self.history]
+        if (length := sum(map(len, said))) > MAX_HISTORY:
+            raise InputError(
+                f"messages: expected at most {MAX_HISTORY} characters before the last, found {length}: leave some out"
+            )
         for text in (self.text, *self.choices, *self.choices.values(), self.guidance or "", *said):
             if isinstance(text, str) and any("\ud800" <= ch <= "\udfff" for ch in text):
                 raise InputError("question: expected Unicode text, found bytes that are not UTF-8: convert it first")
@@ -67,16 +72,21 @@ class Question:
 
 
 def parse_choices(given: Any) -> dict[str, str]:
-    """Options from `{"A": "yes"}`, `["yes", "no"]` or `A=yes;B=no`."""
+    """Options from `{"A": "yes"}`, `["yes", "no"]` or `A=yes;B=no`; numbers among them are text."""
     if given is None:
         return {}
     if isinstance(given, Mapping):
-        return dict(given)
+        return {letter: _as_text(option) for letter, option in given.items()}
     if isinstance(given, str):
         parts = [part.strip() for part in given.split(";") if part.strip()]
         if all("=" in part for part in parts):
             return {k.strip(): v.strip() for k, v in (part.split("=", 1) for part in parts)}
         given = parts
     if isinstance(given, list | tuple) and len(given) <= 26:
-        return {chr(ord("A") + i): option for i, option in enumerate(given)}
+        return {chr(ord("A") + i): _as_text(option) for i, option in enumerate(given)}
     raise InputError(f"choices: expected texts such as 'A=yes;B=no', found {str(given)[:60]!r}: correct them")
+
+
+def _as_text(option: Any) -> Any:
+    """A number as the text that it is; anything else as it came."""
+    return str(option) if isinstance(option, int | float) and not isinstance(option, bool) else option

@@ -35,7 +35,7 @@ PLAIN = "{% for message in messages %}{{ message.content + '\\n\\n' }}{% endfor 
 # Random, with letters of both cases: trimming leaves them whole, and a change of case does not pass unseen. The
 # spaces before a content go with it, since tokenizers join them to its first word.
 _MARKER = "Xq8vT3mZ1k{}Sw5Rj0"
-_MARKERS = re.compile(r"( *)Xq8vT3mZ1k([0-9]+)Sw5Rj0")
+_MARKERS = re.compile(r"(?<! )( *)Xq8vT3mZ1k([0-9]+)Sw5Rj0")
 
 _OPEN_THOUGHT = re.compile(r"<think>\s*\Z")
 

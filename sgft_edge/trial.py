@@ -12,7 +12,7 @@ from sgft_edge.errors import EngineError, InputError, SgftError
 from sgft_edge.guidances import Made
 from sgft_edge.journal import Journal
 from sgft_edge.machine import peak_bytes
-from sgft_edge.problems import Problem
+from sgft_edge.problems import YES_OR_NO, Problem
 from sgft_edge.progress import progress
 from sgft_edge.question import Question
 from sgft_edge.settings import Settings
@@ -101,10 +101,11 @@ def _row(problem: Problem, outcome: Solution | SgftError, made: Mapping[str, Mad
     if isinstance(outcome, SgftError):
         asked = {"id": problem.id, "question": question.text, "choices": dict(question.choices)}
         return row | asked | {"error": str(outcome), "correct": False}
-    answer = outcome.answer
-    if answer is None:
-        answer = answers.extract(outcome.text, question.choices, whole=not outcome.truncated)
-    correct = answers.is_correct(answer, problem.answer, question.choices)
+    implied = YES_OR_NO if not question.choices and problem.answer.lower() in YES_OR_NO else None
+    answer, choices = outcome.answer, implied or question.choices
+    if answer is None or implied:
+        answer = answers.extract(outcome.text, choices, whole=not outcome.truncated)
+    correct = answers.is_correct(answer, problem.answer, choices)
     solved = outcome.to_dict() | {"answer": answer, "correct": correct}
     if made is not None:
         guide = made[question.with_choices]

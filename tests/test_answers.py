@@ -218,7 +218,7 @@ def test_real_outputs_are_read_as_a_reader_reads_them() -> None:
     """All but one: "The answer is H" has no number, and the last number of the text is taken for it."""
     rows = [json.loads(line) for line in (DATA / "numeric_answers.jsonl").read_text().splitlines()]
     misread = [row["source"] for row in rows if extract(row["text"], whole=row["whole"]) != row["answer"]]
-    assert len(rows) == 320
+    assert len(rows) == 474
     assert misread == ["gsm8k sg 89"]
 
 
@@ -265,6 +265,40 @@ def test_extract() -> None:
 )
 def test_is_correct(predicted: str | None, reference: str, correct: bool) -> None:
     assert is_correct(predicted, reference) is correct
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "correct"),
+    [
+        ("The answer is 5:30 pm.", "5:30 pm", True),
+        ("The answer is 17:30.", "5:30 pm", True),
+        ("The answer is 5:30 am.", "5:30 pm", False),
+        ("The answer is 30.", "5:30 pm", False),
+        ("The ratio is 3:2.", "3:2", True),
+        ("The answer is 3 to 2.", "3:2", True),
+        ("The ratio is 2:3.", "3:2", False),
+        ("The answer is 2.", "3:2", False),
+        ("The answer is (3, 4).", "3 and 4", True),
+        ("The answer is 3.", "(3, 4)", False),
+        ("The answer is 18.", "eighteen", True),
+        ("The answer is 0.5.", "½", True),
+    ],
+)
+def test_answer_and_reference_are_read_by_the_same_rules(text: str, reference: str, correct: bool) -> None:
+    assert is_correct(extract(text), reference) is correct
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("The answer is not A but B.", "B"),
+        ("The answer is A. Wait, no, it is C.", "C"),
+        ("The answer is B.\n\nQuestion 2: Where is money?\nThe answer is A.", "B"),
+        ("The other option is A. The answer is B.", "B"),
+    ],
+)
+def test_denials_corrections_and_invented_problems_of_choices(text: str, key: str) -> None:
+    assert extract_choice(text, PLACES) == key
 
 
 def test_is_correct_with_choices() -> None:

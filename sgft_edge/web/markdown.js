@@ -9,7 +9,7 @@ const LONGEST = 100_000; // characters; what is longer is shown as it is
 const DEEPEST = 8; // lists inside each other, and emphasis likewise
 
 const FENCE = /^\s{0,3}(`{3,}|~{3,})[^`]*$/;
-const HEADING = /^(#{1,6})\s+(.+?)\s*#*\s*$/;
+const HEADING = /^(#{1,6})\s+(\S.*)$/;
 const ITEM = /^(\s*)([-*+•]|\d{1,6}[.)])(\s+)(\S.*)$/;
 const BEFORE = /[\p{L}\p{N})\]]/u; // before stars that open emphasis and after those that close it, neither of these:
 const AFTER = /[\p{L}\p{N}([]/u; // the stars of 2*3*4 and (a)*(b) are arithmetic
@@ -30,12 +30,20 @@ function blocks(parent, lines, depth) {
     else if (FENCE.test(line)) at = fenced(parent, lines, at);
     else if (heading) {
       const node = el(`h${Math.min(6, 3 + heading[1].length)}`, { dir: "auto" }); // the page's own go down to h3
-      inline(node, heading[2]);
+      inline(node, withoutClosing(heading[2]));
       parent.append(node);
       at += 1;
     } else if (depth < DEEPEST && ITEM.test(line)) at = list(parent, lines, at, depth);
     else at = paragraph(parent, lines, at);
   }
+}
+
+/** A heading's text without the number signs that may close it. */
+function withoutClosing(text) {
+  const trimmed = text.trimEnd();
+  let end = trimmed.length;
+  while (trimmed[end - 1] === "#") end -= 1;
+  return trimmed.slice(0, end).trimEnd() || trimmed;
 }
 
 function fenced(parent, lines, start) {

@@ -1,0 +1,100 @@
+"""Text from outside costs time in proportion to its length, whatever is repeated in it."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from collections.abc import Callable
+
+import pytest
+
+from sgft_edge import answers, arithmetic, calc, conversation, failures, guidance, markup, numerals, program
+from sgft_edge.errors import SgftError
+from sgft_edge.exact import Execution, with_exact_values
+from sgft_edge.question import Question
+from sgft_edge.templates import ChatTemplate
+
+SIZE = 100_000  # characters; what takes a second for them would take minutes for ten times as many
+FLOOR = 0.15  # seconds, below which a ratio is noise
+MOST = 12.0  # seconds for twice as many, on a busy machine
+PIECES = (
+    "answer (", "the answer is ", "the answer is not ", "answer:", "answer to ", "#### ", "\\boxed{",
+    "\\boxed{1}", "\\frac{", "\\frac1", "\\text{", "{", "}", "{}", "(", ")", "[1, ", "(1, ", "$", "**", "* ",
+    "__", "`", "```", "~~", "1", "1,", "1.", "1:", "1/", "1 ", "12,345", "1. ", "1. a\n", "1.\n", "\n1) ",
+    "- a\n", "a\n", "step ", "step 1", " ", "\t", "\n", " \n", "\xa0", "=", "= ", "1 =", "1 + ", "1+", "1 - ",
+    "x", "-", "minus ", "not ", "wait, ", "half ", "a ", "one ", "one hundred ", "million ", "twenty-", "and ",
+    "1 and ", "１", "½", "⁵", "。", "答案", "不是", "\nQuestion:", "Problem 1:", "(A) ", "A ", "yes, ", "<", "<<",
+    "<a", "|", "| 1 ", "1%", "% of ", "...", "!", "\\", "x=", "def f(", "return ", "print(", "\"\"\"", "#",
+    "Xq8vT3mZ1k", "how many ", "and ", "?", "'", "1'", "1_", "1e", "10^", "√",
+)  # fmt: skip
+CHOICES = {"A": "yes", "B": "a bank account", "C": "12", "D": "(1, 2)"}
+
+
+class _Asked:
+    """As much of a task as the operands of a step are found from."""
+
+    def __init__(self, text: str) -> None:
+        self.question = Question(text[:1] + "?")
+        self.settings = type("Settings", (), {"operands": "grounded"})()
+
+
+def _operands(text: str) -> object:
+    execution = Execution.__new__(Execution)
+    execution._task, execution.steps, execution._values = _Asked(text), [], []  # type: ignore[assignment]
+    return execution._operands(text)
+
+
+def _violations(text: str) -> object:
+    return guidance.violations(guidance.Guidance((text, text)), text)
+
+
+READERS: dict[str, Callable[[str], object]] = {
+    "plain": markup.plain,
+    "extract": answers.extract,
+    "extract what is cut off": lambda text: answers.extract(text, whole=False),
+    "extract after a claim": lambda text: answers.extract(f"The answer is 1. {text}"),
+    "extract a choice": lambda text: answers.extract(text, CHOICES),
+    "is correct": lambda text: answers.is_correct(text, text),
+    "is reference": answers.is_reference,
+    "numbers": numerals.numbers_in,
+    "guidance": guidance.parse,
+    "guidance with a step": lambda text: guidance.parse(f"1. {text}"),
+    "violations": _violations,
+    "operands": _operands,
+    "exact values": lambda text: with_exact_values(text, []),
+    "calc": calc.value_before,
+    "program": program.run,
+    "program in a fence": lambda text: program.run(f"```{text}"),
+    "expression": arithmetic.evaluate,
+    "equations": lambda text: list(failures.equations_in(text)),
+    "a problem": conversation.is_problem,
+    "a follow-up": lambda text: conversation.question_of(
+        [("user", "1 + 2?"), ("assistant", text), ("user", f"and {text}?")]
+    ),
+    "a conversation": lambda text: conversation.question_of([("user", part) for part in text.split(" ")]),
+    "a template": ChatTemplate,
+}
+
+
+def seconds(read: Callable[[str], object], text: str) -> float:
+    began = time.process_time()
+    with contextlib.suppress(SgftError):
+        read(text)
+    return time.process_time() - began
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_time_grows_with_the_length_of_the_text(name: str) -> None:
+    read = READERS[name]
+    slow = {}
+    for piece in PIECES:
+        for text in (piece, f"{piece} "):
+            long = text * (2 * SIZE // len(text))
+            took = seconds(read, long)
+            if took > FLOOR:
+                half = statistics.median(seconds(read, long[: len(long) // 2]) for _ in range(3))
+                took = statistics.median([took, *(seconds(read, long) for _ in range(2))])
+                if took > max(2.5 * half, FLOOR) or took > MOST:
+                    slow[text] = (half, took)
+    assert not slow
