@@ -51,7 +51,7 @@ def _fill(engine: Engine, cells: list[Cell]) -> float:
     engine.forget()
     sequence = engine.acquire()
     began = time.perf_counter()
-    engine.load_prefix(sequence, cells, 0, durable=True)
+    engine.load_prefix(sequence, cells, durable=True)
     seconds = time.perf_counter() - began
     sequence.close()
     return seconds

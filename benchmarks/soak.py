@@ -62,6 +62,7 @@ class Client:
             "max_tokens": self._random.randrange(1, 60),
             "temperature": self._random.choice([0, 0.8]),
             "seed": self._random.randrange(2**32),
+            "reproducible": self._random.random() < 0.3,
             "stream": stream,
         }
         return json.dumps(body).encode()

@@ -79,7 +79,8 @@ class Role(Protocol):
     @property
     def engine(self) -> Backend: ...
 
-    def turn(self, seat: Any) -> Turn: ...
+    def turn(self, seat: Any, alone: bool = False) -> Turn:
+        """A turn at a question; one that works `alone` reads and writes the same each time, where it can."""
 
     def shares_weights_with(self, other: object, task: str) -> bool: ...
 

@@ -117,7 +117,10 @@ def open_cast(
                 continue
             tuning, doubts = _tuning(digests[role], threads, where)
             warnings += doubts
-            kind = f"{slots} slots, KV {tuning.kv_type}, flash attention {tuning.flash_attention}"
+            kind = (
+                f"{slots} slots, batch {tuning.batch}, threads {tuning.threads} and {tuning.prefill_threads}, "
+                f"KV {tuning.kv_type}, flash attention {tuning.flash_attention}"
+            )
             opened.append(
                 Engine(
                     files[role],

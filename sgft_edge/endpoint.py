@@ -191,7 +191,8 @@ class Endpoint:
                 extra |= going_on
             if grammar is not None:
                 extra |= as_option(grammar)
-        options: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed}
+        options: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+        options["seed"] = sampling.first_draw
         if sampling.min_p:
             extra["min_p"] = sampling.min_p
         if stop and grammar is None:
@@ -233,7 +234,7 @@ class RemoteRole:
     name: str
     engine: Endpoint
 
-    def turn(self, seat: RemoteSeat) -> RemoteTurn:
+    def turn(self, seat: RemoteSeat, alone: bool = False) -> RemoteTurn:
         return RemoteTurn(self, seat)
 
     def shares_weights_with(self, other: object, task: str) -> bool:

@@ -6,12 +6,19 @@ reused only where both agree. Decodes run under one set of weights at a time and
 switch only when nothing is left to do under it, because every switch makes
 llama.cpp reserve its graph anew.
 
+The last bits of a logit depend on how the text before it was cut into batches
+and on what else was in them. The state of a fixed prefix is therefore always
+that of one read from its start and alone, and a sequence that works `alone`
+takes nothing else over: what it writes does not depend on what came before it
+or goes on beside it.
+
 The engine belongs to one thread.
 """
 
 from __future__ import annotations
 
 import codecs
+import itertools
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -58,7 +65,10 @@ class Completion:
 
 
 class Sequence:
-    """One slot of the KV cache and the text that it holds."""
+    """One slot of the KV cache and the text that it holds.
+
+    One that works `alone` begins from a cleared slot or a prefix's state, and is never decoded in others' batches.
+    """
 
     def __init__(self, engine: Engine, slot: int, cells: list[Cell]) -> None:
         self._engine = engine
@@ -68,6 +78,7 @@ class Sequence:
         self.tail = b""
         self.adapter: Adapter | None = None
         self.usage = Usage()
+        self.alone = False
 
     def begin(
         self,
@@ -90,9 +101,9 @@ class Sequence:
         self.usage, self.tail = usage, b""
         wanted = _weighted(tokens, adapter)
         self.adapter = wanted[-1][1]  # the base, where an activated LoRA is not invoked
-        held = self._engine.move(self, wanted)
+        held = 0 if self.alone else self._engine.move(self, wanted)
         if held < fixed < len(wanted):
-            read = self._engine.load_prefix(self, wanted[:fixed], held, durable)
+            read = self._engine.load_prefix(self, wanted[:fixed], durable)
             usage.prefilled += read
             usage.reused -= read
             held = fixed
@@ -358,7 +369,7 @@ class Engine:
             self._switch(self._active[0].sequence.pending[0][1])
             ready = [r for r in self._active if r.sequence.pending[0][1] is self._weights]
         group, count = self._group(ready)
-        guess = group[0].guess() if len(self._active) == 1 else []
+        guess = group[0].guess() if len(self._active) == 1 or group[0].sequence.alone else []
         rows = self._decode([(request.sequence, count) for request in group], guess)
         ended = []
         for request in group:
@@ -379,10 +390,15 @@ class Engine:
         """The requests that go into the next batch, and how many tokens of each.
 
         llama.cpp splits a batch into parts in which all sequences have equally many tokens, so those that do go
-        together. Whoever has waited longest decides how many, so that a long prompt does not hold up the others.
+        together. Whoever has waited longest decides how many, so that a long prompt does not hold up the others, and
+        whether it is read alone.
         """
-        count = _run(ready[0].sequence.pending)
-        group = [request for request in ready if _run(request.sequence.pending) == count][: self.context.batch_size]
+        first = ready[0]
+        count = _run(first.sequence.pending)
+        group = [first]
+        if not first.sequence.alone:
+            fitting = (r for r in ready if not r.sequence.alone and _run(r.sequence.pending) == count)
+            group = [*itertools.islice(fitting, self.context.batch_size)]
         self._active = [request for request in self._active if request not in group] + group
         group = sorted(group, key=lambda request: request.sequence.slot)
         return group, min(count, self.context.batch_size // len(group))
@@ -437,29 +453,26 @@ class Engine:
             self._weights = weights
             self.switches += 1
 
-    def load_prefix(self, sequence: Sequence, cells: list[Cell], held: int, durable: bool = False) -> int:
-        """Fill a sequence, which holds the first `held` of them, with the cells of a fixed prefix.
+    def load_prefix(self, sequence: Sequence, cells: list[Cell], durable: bool = False) -> int:
+        """Fill a sequence with the cells of a fixed prefix, and with nothing else.
 
         Returns how many had to be decoded: none where the state of the prefix was kept.
         """
         key = tuple(cells)
         store = self._stored if durable else None
         state = self._prefixes.get(key) or (store.load(cells) if store is not None else None)
-        if state is not None:
-            sequence.cut(0)
-            if self.context.restore(sequence.slot, state):
-                self._keep_prefix(key, state)
-                sequence.cells = list(cells)
-                return 0
-            held = 0
-        sequence.cut(held)
-        sequence.pending = list(cells[held:])
+        sequence.cut(0)
+        if state is not None and self.context.restore(sequence.slot, state):
+            self._keep_prefix(key, state)
+            sequence.cells = list(cells)
+            return 0
+        sequence.pending = list(cells)
         self.read(sequence)
         state = self.context.save(sequence.slot)
         self._keep_prefix(key, state)
         if store is not None:
             store.save(cells, state)
-        return len(cells) - held
+        return len(cells)
 
     def read(self, sequence: Sequence, guess: list[int] | None = None) -> None:
         """Decode all that is pending on a sequence, at once and alone; with a guess, which must fit into one batch."""

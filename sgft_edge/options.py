@@ -44,7 +44,12 @@ _SETTINGS = (
     click.option("--temperature", default=0.0, show_default=True, metavar="T", help="0 is greedy."),
     click.option("--top-p", default=1.0, show_default=True, metavar="P"),
     click.option("--min-p", default=0.0, show_default=True, metavar="P"),
-    click.option("--seed", default=0, show_default=True, metavar="N"),
+    click.option("--seed", type=int, metavar="N", help="Of what is drawn; with one the text is reproducible."),
+    click.option(
+        "--reproducible/--no-reproducible",
+        default=None,
+        help="The same text each time, in more time.  [default: with --seed]",
+    ),
 )
 
 
@@ -67,7 +72,15 @@ def _decorated(function: F, options: tuple[Callable[[F], F], ...]) -> F:
 def settings_from(given: dict[str, Any], strategy: str = "auto") -> Settings:
     """The settings that the options ask for. Raises `InputError`."""
     sampling = Sampling(given["temperature"], given["top_p"], given["min_p"], given["seed"])
-    return Settings(strategy, given["plan"], given["operands"], given["max_tokens"], given["votes"], sampling)
+    return Settings(
+        strategy,
+        given["plan"],
+        given["operands"],
+        given["max_tokens"],
+        given["votes"],
+        sampling,
+        reproducible=given["reproducible"],
+    )
 
 
 def guide_of(given: dict[str, Any]) -> str:

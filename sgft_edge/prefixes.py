@@ -2,7 +2,8 @@
 
 A state does not say what computed it, so the name of its file does: a SHA-256 over llama.cpp's build and the
 instructions that it uses here, the model, the device, the slots of the context (states of another number of them do
-not fit), and every token with the adapter that read it. Whatever is wrong with a file, the prefix is decoded anew.
+not fit), how it computes (threads and batch move last bits), and every token with the adapter that read it. Whatever
+is wrong with a file, the prefix is decoded anew.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sgft_edge.store import file_digest
 MOST_BYTES = 256 * 10**6
 """What all states together may take up on disk, unless SGFT_EDGE_PREFIX_MB says otherwise; 0 keeps none."""
 
-_FORMAT = "sgft-edge prefix 1"
+_FORMAT = "sgft-edge prefix 2"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 

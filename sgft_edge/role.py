@@ -59,7 +59,8 @@ class Role:
             return False
         return self.adapter_for(task) is other.adapter_for(task)
 
-    def turn(self, seat: Sequence) -> Turn:
+    def turn(self, seat: Sequence, alone: bool = False) -> Turn:
+        seat.alone = alone
         return Turn(self, seat)
 
     def require_grammar(self) -> None:

@@ -28,7 +28,7 @@ class Sampler:
     def __init__(self, sampling: Sampling, grammar: TokenGrammar | None = None) -> None:
         self._sampling = sampling
         self._grammar = grammar
-        self._rng = np.random.default_rng(sampling.seed)
+        self._rng = np.random.default_rng(sampling.first_draw)
 
     def pick(self, logits: NDArray[np.float32]) -> int:
         """A token for logits of shape (n_vocab,).

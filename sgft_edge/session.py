@@ -54,8 +54,8 @@ class Session:
         self._tries += 1
         sampling = self.settings.sampling
         drawn = sampling if sampling.temperature > 0 else SAMPLED
-        anew = replace(drawn, seed=(sampling.seed + self._tries) % 2**32)
-        return self._answer(before, text, replace(self.settings, sampling=anew))
+        anew = replace(drawn, seed=(sampling.first_draw + self._tries) % 2**32)
+        return self._answer(before, text, replace(self.settings, sampling=anew, reproducible=self.settings.alone))
 
     def clear(self) -> None:
         """Begin a new conversation."""

@@ -17,12 +17,15 @@ OPERANDS = ("free", "grounded")
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Sampling settings. Temperature 0 is greedy; `top_p` and `min_p` (arXiv 2407.01082) are probabilities."""
+    """Sampling settings. Temperature 0 is greedy; `top_p` and `min_p` (arXiv 2407.01082) are probabilities.
+
+    Without a `seed` draws are those of seed 0; one that is given makes a question reproducible (see `Settings`).
+    """
 
     temperature: float = 0.0
     top_p: float = 1.0
     min_p: float = 0.0
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -32,8 +35,13 @@ class Sampling:
         ):
             if not low <= value <= high:
                 raise InputError(f"{name}: expected a number from {low:g} to {high:g}, found {value}")
-        if not 0 <= self.seed < 2**32:
+        if not 0 <= self.first_draw < 2**32:
             raise InputError(f"seed: expected a whole number from 0 to {2**32 - 1}, found {self.seed}")
+
+    @property
+    def first_draw(self) -> int:
+        """The seed of the random numbers."""
+        return self.seed or 0
 
 
 SAMPLED = Sampling(temperature=0.7, top_p=0.95)  # for another try, where a greedy text would only be repeated
@@ -49,6 +57,10 @@ class Settings:
     answered so often, and the answer that most agree on stands (see `votes.py`). A free answer ends before any text of
     `stop`. `grammar` (GBNF) holds the final text: the reply of strategies `chat` and `complete`; after the others the
     answerer says once more, in that form, what was found.
+
+    A `reproducible` question gets the same text each time, on one machine with one build, the same model files and
+    settings: it is read from its beginning and alone, so that neither what was read before it nor what is worked on
+    beside it moves a logit. That takes longer. None stands for: where the sampling has a seed.
     """
 
     strategy: str = "auto"
@@ -59,6 +71,7 @@ class Settings:
     sampling: Sampling = field(default_factory=Sampling)
     stop: tuple[str, ...] = ()
     grammar: str | None = None
+    reproducible: bool | None = None
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -70,3 +83,8 @@ class Settings:
         for name, number in (("max_tokens", self.max_tokens), ("votes", self.votes)):
             if number < 1:
                 raise InputError(f"{name}: expected at least 1, found {number}")
+
+    @property
+    def alone(self) -> bool:
+        """Whether a question is read from its beginning and alone."""
+        return self.sampling.seed is not None if self.reproducible is None else self.reproducible

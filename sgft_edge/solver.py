@@ -225,13 +225,14 @@ class Solver:
         if any(engine.slots < n for engine, n in needs.items()):
             raise InputError("plan stepwise needs two sequences a question: open the solver with this plan")
 
+        alone = settings.alone  # of all votes; each has a seed of its own
         clock: list[float] = []  # when the first vote began
 
         def start(vote: Settings, show: Callable[[Event], None], seats: Seats) -> Work:
             cast = self.cast
             clock.append(time.perf_counter())
-            guide = cast.guide.turn(seats[cast.guide.engine][0])
-            answerer = cast.answerer.turn(seats[cast.answerer.engine][-1])
+            guide = cast.guide.turn(seats[cast.guide.engine][0], alone)
+            answerer = cast.answerer.turn(seats[cast.answerer.engine][-1], alone)
             return self._work(Task(asked, guide, answerer, vote, show), strategy, why, clock[0])
 
         votable = asked.has_short_answer and strategy not in ("guidance", *_REPLIES)
@@ -274,7 +275,7 @@ class Solver:
             text=draft.text,
             answer=draft.answer,
             truncated=draft.truncated,
-            seed=task.settings.sampling.seed,
+            seed=task.settings.sampling.first_draw,
             usage={"guide": task.guide.usage, "answerer": task.answerer.usage},
             seconds=round(time.perf_counter() - began, 4),
             models=self.cast.models,

@@ -231,4 +231,4 @@ def _letter(task: Task) -> Generator[Request, Completion, str | None]:
 
 def again(sampling: Sampling) -> Sampling:
     """Settings for a second try: sampled, whatever the first one was, and from another seed."""
-    return replace(SAMPLED, seed=(sampling.seed + 1) % 2**32)
+    return replace(SAMPLED, seed=(sampling.first_draw + 1) % 2**32)

@@ -83,7 +83,9 @@ def _key(
     given = problems[0].asked.guidance is not None  # all have one or none has
     used = {"prompts", *parts(settings.strategy, given or made is not None)}
     key = asdict(settings)
+    key["sampling"]["seed"] = settings.sampling.first_draw
     del key["stop"], key["grammar"]  # nothing that is measured uses them
+    del key["reproducible"]  # the same draws, to the last bits
     key |= {"plan": solver.cast.plan if settings.plan == "auto" else settings.plan}
     if settings.strategy not in ("exact", "panel", "auto"):
         del key["plan"], key["operands"]

@@ -21,7 +21,7 @@ def votes_of(settings: Settings) -> list[Settings]:
     """The settings of each vote: the first is solved as asked, the others sampled, each from a seed of its own."""
     asked = settings.sampling
     sampled = asked if asked.temperature > 0 else SAMPLED
-    others = (replace(sampled, seed=(asked.seed + 2 * vote) % 2**32) for vote in range(1, settings.votes))
+    others = (replace(sampled, seed=(asked.first_draw + 2 * vote) % 2**32) for vote in range(1, settings.votes))
     return [replace(settings, sampling=sampling, votes=1) for sampling in (asked, *others)]
 
 

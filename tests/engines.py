@@ -1,4 +1,8 @@
-"""Driving an engine without the loop, and writing down what it does."""
+"""Driving an engine without the loop, writing down what it does, and comparing it with what it should do.
+
+The last bits of a logit depend on the processor and on the batch that it is computed in, so two texts are compared by
+their logits, within a tolerance and under the same tokens; or both are written alone, where every bit is the same.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ import numpy as np
 from sgft_edge.binding import Adapter
 from sgft_edge.engine import Completion, Engine, Request, Sequence, Usage
 from sgft_edge.settings import Sampling
+
+Cells = list[tuple[int, Path | None]]
 
 TOLERANCE = 0.2
 """How far a logit of the tiny models may move with the batch that it is computed in.
@@ -83,8 +89,9 @@ def written(
     fixed: int = 0,
     sampling: Sampling | None = None,
 ) -> str:
-    """What an engine writes after a text, in `n` tokens at most; greedy unless told otherwise."""
+    """What an engine writes after a text, in `n` tokens at most, alone; greedy unless told otherwise."""
     own = sequence or engine.acquire()
+    own.alone = True
     try:
         return run(begin(engine, text, adapter, own, fixed).complete(n, sampling=sampling))[0].text
     finally:
@@ -92,39 +99,47 @@ def written(
             own.close()
 
 
-def fresh_logits(path: Path, cells: list[tuple[int, Path | None]], n: int) -> list[np.ndarray]:
-    """Logits after `cells` (tokens and the adapter that reads each) and after each of `n` greedy tokens, one by one.
+def logits_after(path: Path, cells: Cells, n: int = 1) -> list[np.ndarray]:
+    """The logits after each of the last `n` of `cells`, which are tokens with the adapter that reads each.
 
-    No engine is at work here: a context of its own decodes every token alone, and the last adapter goes on.
+    No engine is at work here: a context of its own decodes every token alone.
     """
     engine = Engine(path, slots=1, window=1024)
     try:
-        context, model = engine.context, engine.model
+        context, out = engine.context, []
         adapters = {where: engine.adapter(where) for _, where in cells if where is not None}
-        out: list[np.ndarray] = []
-        for position in range(len(cells) + n):
-            token, where = cells[position] if position < len(cells) else (int(out[-1].argmax()), cells[-1][1])
+        for position, (token, where) in enumerate(cells):
             context.use(adapters[where] if where is not None else None)
             context.token[0], context.pos[0], context.seq[0], context.output[0] = token, position, 0, 1
             context.decode(1)
-            if position >= len(cells) - 1:
+            if position >= len(cells) - n:
                 out.append(context.logits(0).copy())
-        assert model.n_vocab == len(out[0])
         return out
     finally:
         engine.close()
 
 
-def assert_same(found: list[np.ndarray], expected: list[np.ndarray]) -> int:
-    """Compare greedy decodings by their logits, up to where two tokens are too close to tell; return how many agree."""
-    for step, (one, other) in enumerate(zip(found, expected, strict=False)):
+def assert_read_right(path: Path, cells: Cells, found: list[np.ndarray], tokens: list[int] | None = None) -> None:
+    """Compare the logits that a text was sampled from with those of the same tokens read one by one.
+
+    `cells` stand before the text, and the last one's adapter goes on. Its `tokens` are the best ones unless given.
+    """
+    assert found, "nothing was sampled"
+    tokens = [int(row.argmax()) for row in found] if tokens is None else tokens
+    going_on = [(token, cells[-1][1]) for token in tokens[: len(found) - 1]]
+    expected = logits_after(path, [*cells, *going_on], len(found))
+    for step, (one, other) in enumerate(zip(found, expected, strict=True)):
         assert np.abs(one - other).max() <= TOLERANCE, f"step {step}"
-        second, best = np.sort(other)[-2:]
-        if best - second > TOLERANCE:
-            assert one.argmax() == other.argmax(), f"step {step}"
-        elif one.argmax() != other.argmax():
-            return step
-    return min(len(found), len(expected))
+
+
+def by_base(tokens: list[int]) -> Cells:
+    """Tokens that no adapter reads."""
+    return [(token, None) for token in tokens]
+
+
+def sampled_tokens(sequence: Sequence, prompt: list[int]) -> list[int]:
+    """The tokens that a sequence holds after a prompt, read or not yet."""
+    return [token for token, _ in (*sequence.cells, *sequence.pending)][len(prompt) :]
 
 
 def kv_text(sequence: Sequence, start: int) -> bytes:

@@ -3,14 +3,25 @@ import re
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
-from engines import TOLERANCE, Probe, assert_same, begin, cells_in_cache, fresh_logits, kv_text, run, written
+from engines import (
+    TOLERANCE,
+    Probe,
+    assert_read_right,
+    begin,
+    by_base,
+    cells_in_cache,
+    kv_text,
+    logits_after,
+    run,
+    sampled_tokens,
+    written,
+)
 from gbnf_regex import as_regex
 
 from sgft_edge import guidance, program, prompts
@@ -66,15 +77,12 @@ def test_a_question_reads_the_same_alone_and_in_a_batch(tiny_files: Path, arch: 
     sequences = [begin(engine, prompt) for prompt in PROMPTS]
     together = run(*(sequence.complete(24) for sequence in sequences))
     assert probe.most_sequences == len(PROMPTS)
-    agreeing = 0
     for sequence, prompt, completion in zip(sequences, PROMPTS, together, strict=True):
-        alone = fresh_logits(path, [(token, None) for token in ids(engine, prompt)], 23)
-        agree = assert_same(probe.logits[sequence.slot], alone)
-        expected = b"".join(engine.model.piece(int(row.argmax())) for row in alone)
-        if agree == 24:
-            assert completion.text == expected.decode("utf-8", "replace")
-        agreeing += agree
-    assert agreeing > 0.9 * 24 * len(PROMPTS), "the tolerance hides what is to be compared"
+        found = probe.logits[sequence.slot]
+        assert len(found) == 24
+        assert_read_right(path, by_base(ids(engine, prompt)), found)
+        best = b"".join(engine.model.piece(int(row.argmax())) for row in found)
+        assert completion.text == best.decode("utf-8", "replace")
     engine.close()
 
 
@@ -85,10 +93,8 @@ def test_a_prompt_longer_than_a_batch_is_read_in_parts(llama: Path) -> None:
     long, short = begin(engine, tokens), begin(engine, "How many?")
     assert engine.context.batch_size < 900
     run(long.complete(4), short.complete(20))
-    expected = fresh_logits(llama, [(token, None) for token in tokens], 3)
-    assert assert_same(probe.logits[long.slot], expected) == 4
-    expected = fresh_logits(llama, [(token, None) for token in ids(engine, "How many?")], 19)
-    assert assert_same(probe.logits[short.slot], expected) == 20
+    for sequence, read in ((long, tokens), (short, ids(engine, "How many?"))):
+        assert_read_right(llama, by_base(read), probe.logits[sequence.slot])
     assert [row[1] for row in probe.rows if row[0] == long.slot] == list(range(903))
     first_parts = {row[0] for row in probe.rows[: engine.context.batch_size + 10]}
     assert first_parts == {long.slot, short.slot}, "the short one waits"
@@ -103,7 +109,7 @@ def test_draws_depend_on_the_seed_and_not_on_the_neighbours(engine: Engine) -> N
     run(*(s.complete(24, sampling=how) for s, how in zip(sequences, settings, strict=False)))
     for sequence, prompt, how in zip(sequences, (PROMPTS[2], TEXT, PROMPTS[1]), settings, strict=False):
         sampler = Sampler(how)
-        drawn = [token for token, _ in sequence.cells[len(ids(engine, prompt)) :] + sequence.pending]
+        drawn = sampled_tokens(sequence, ids(engine, prompt))
         assert drawn == [sampler.pick(logits) for logits in probe.logits[sequence.slot]]
         sequence.close()
     assert written(engine, TEXT, sampling=SAMPLED) == written(engine, TEXT, sampling=SAMPLED)
@@ -117,8 +123,8 @@ def test_an_adapter_leaves_nothing_in_the_kv_cache(llama: Path, tiny_files: Path
     engine = Engine(llama, slots=1, window=512)
     paths = (None, tiny_files / "lora.gguf", None, tiny_files / "other_lora.gguf", tiny_files / "lora.gguf", None)
     tokens = ids(engine, TEXT)
-    expected = {path: fresh_logits(llama, [(token, path) for token in tokens], 7) for path in set(paths)}
-    assert np.abs(expected[None][0] - expected[paths[1]][0]).max() > 1, "an adapter that changes nothing tests nothing"
+    plain, adapted = (logits_after(llama, [(token, path) for token in tokens])[0] for path in paths[:2])
+    assert np.abs(plain - adapted).max() > 1, "an adapter that changes nothing tests nothing"
     for fixed in (0, len(tokens) - 2):  # without and with states of prefixes that are kept
         probe = Probe(engine)
         sequence = engine.acquire()
@@ -126,7 +132,7 @@ def test_an_adapter_leaves_nothing_in_the_kv_cache(llama: Path, tiny_files: Path
             sequence.begin(tokens, engine.adapter(path) if path else None, Usage(), fixed)
             probe.logits.clear()
             run(sequence.complete(8))
-            assert assert_same(probe.logits[0], expected[path]) == 8
+            assert_read_right(llama, [(token, path) for token in tokens], probe.logits[0])
         sequence.close()
     engine.close()
 
@@ -137,8 +143,7 @@ def test_base_and_adapters_work_side_by_side(engine: Engine, llama: Path, tiny_f
     sequences = [begin(engine, TEXT, engine.adapter(path) if path else None) for path in paths]
     run(*(sequence.complete(12) for sequence in sequences))
     for sequence, path in zip(sequences, paths, strict=True):
-        expected = fresh_logits(llama, [(token, path) for token in ids(engine, TEXT)], 11)
-        assert assert_same(probe.logits[sequence.slot], expected) == 12
+        assert_read_right(llama, [(token, path) for token in ids(engine, TEXT)], probe.logits[sequence.slot])
     assert engine.switches <= 2, "weights were switched before all work under them was done"
 
 
@@ -160,10 +165,9 @@ def test_an_activated_adapter_reads_from_its_last_invocation_on(engine: Engine, 
     run(sequence.complete(8))
     weights = [row[3] for row in probe.rows]
     assert weights == [None] * len(before) + [adapter] * (len(weights) - len(before))
-    expected = fresh_logits(llama, [*((t, None) for t in before), *((t, alora) for t in after)], 7)
-    assert assert_same(probe.logits[sequence.slot], expected) == 8
-    base = fresh_logits(llama, [(t, None) for t in before + after], 0)
-    assert np.abs(base[0] - expected[0]).max() > 1
+    found = probe.logits[sequence.slot]
+    assert_read_right(llama, [*by_base(before), *((t, alora) for t in after)], found)
+    assert np.abs(logits_after(llama, by_base(before + after))[0] - found[0]).max() > 1
 
 
 def test_the_answerer_reuses_what_the_base_weights_read_for_the_guide(engine: Engine, llama: Path, alora: Path) -> None:
@@ -181,8 +185,7 @@ def test_the_answerer_reuses_what_the_base_weights_read_for_the_guide(engine: En
     run(sequence.complete(8))
     assert (answerer.prefilled, answerer.reused, answerer.decoded) == (len(execute), len(question), 8)
     assert [row[1] for row in probe.rows] == list(range(len(question), len(question) + len(execute) + 7))
-    expected = fresh_logits(llama, [(t, None) for t in question + execute], 7)
-    assert assert_same(probe.logits[sequence.slot], expected) == 8
+    assert_read_right(llama, by_base(question + execute), probe.logits[sequence.slot])
     # The same text in both roles: the base's cells end where the invocation begins.
     again = Usage()
     sequence.begin(question + execute, engine.adapter(alora), again)
@@ -194,7 +197,7 @@ def test_an_activated_adapter_without_its_invocation_is_off(engine: Engine, llam
     sequence = begin(engine, TEXT, engine.adapter(alora))
     run(sequence.complete(8))
     assert {row[3] for row in probe.rows} == {None}
-    assert assert_same(probe.logits[0], fresh_logits(llama, [(t, None) for t in ids(engine, TEXT)], 7)) == 8
+    assert_read_right(llama, by_base(ids(engine, TEXT)), probe.logits[0])
 
 
 # ------------------------------------------------------------------------------------------------- reuse, usage
@@ -209,8 +212,7 @@ def test_a_fixed_prefix_is_read_once_and_changes_nothing(engine: Engine, llama: 
         sequence.begin(head + tail, None, usage, fixed)
         run(sequence.complete(8))
         usages.append((usage.prefilled, usage.reused, usage.decoded))
-        expected = fresh_logits(llama, [(t, None) for t in head + tail], 7)
-        assert assert_same(probe.logits[sequence.slot], expected) == 8
+        assert_read_right(llama, by_base(head + tail), probe.logits[sequence.slot])
     h, (a, b, c) = len(head), map(len, tails)
     assert usages == [(h + a, 0, 8), (b, h, 8), (h + c, 0, 8)]
     assert len(probe.rows) == (h + a) + b + (h + c) + 3 * 7  # the last token of each text need not be read
@@ -238,7 +240,7 @@ def test_more_prefixes_than_are_kept(engine: Engine, llama: Path) -> None:
         probe.logits.clear()
         run(sequence.complete(2))
         sequence.close()
-    assert assert_same(probe.logits[0], fresh_logits(llama, [(t, None) for t in texts[0]], 1)) == 2
+    assert_read_right(llama, by_base(texts[0]), probe.logits[0])
 
 
 def test_what_a_sequence_holds_is_reused_token_by_token(engine: Engine) -> None:
@@ -248,25 +250,28 @@ def test_what_a_sequence_holds_is_reused_token_by_token(engine: Engine) -> None:
     sequence = engine.acquire()
     for tokens, reused in ((first, 0), (first, len(first) - 1), (second, shared), (first[:9], 8)):
         probe.rows.clear()
+        probe.logits.clear()
         usage = Usage()
         sequence.begin(tokens, None, usage)
-        text = run(sequence.complete(6))[0].text
+        run(sequence.complete(6))
         assert (usage.reused, usage.prefilled) == (reused, len(tokens) - reused)
         assert [row[1] for row in probe.rows] == list(range(reused, len(tokens) + 5))
-        assert text == written(engine, tokens, 6)
-        probe.rows.clear()
+        assert_read_right(engine.model.path, by_base(tokens), probe.logits[sequence.slot])
 
 
-def test_a_longer_prefix_does_not_read_again_what_the_sequence_holds(engine: Engine) -> None:
-    probe = Probe(engine)
+def test_a_longer_prefix_than_the_sequence_holds_is_read_from_its_start_and_once(engine: Engine) -> None:
+    """The state that is kept of a prefix does not depend on what the sequence had read before."""
     head, rest = ids(engine, TEXT * 3), ids(engine, "Write the plan. How many?")
-    sequence, usage = begin(engine, head + ids(engine, "Why?")), Usage()
+    sequence = begin(engine, head + ids(engine, "Why?"))
     run(sequence.complete(2))
-    sequence.begin(head + rest, None, usage, fixed=len(head) + 4)
-    run(sequence.complete(2))
-    assert (usage.reused, usage.prefilled) == (len(head), len(rest))
-    read = Counter((token, position) for _, position, token, _ in probe.rows if position < len(head))
-    assert set(read.values()) == {1}
+    fixed, found = len(head) + 4, []
+    for _ in range(2):
+        usage = Usage()
+        sequence.begin(head + rest, None, usage, fixed)
+        run(sequence.complete(2))
+        found.append((usage.reused, usage.prefilled))
+        sequence.begin(rest, None, Usage())
+    assert found == [(0, len(head + rest)), (fixed, len(head + rest) - fixed)]
 
 
 def test_the_time_of_a_decode_call_is_shared_by_who_is_in_it(engine: Engine) -> None:
@@ -319,9 +324,10 @@ def check_stop(engine: Engine, sequence: Sequence, prompt: list[int], free: list
 
 def test_after_a_stop_the_cache_holds_the_text_before_it(engine: Engine) -> None:
     prompt, sequence = ids(engine, TEXT), engine.acquire()
+    sequence.alone = True  # so that the same text is written each time
     sequence.begin(prompt, None, Usage())
     text = run(sequence.complete(24))[0].text
-    free = [token for token, _ in sequence.cells[len(prompt) :] + sequence.pending]
+    free = sampled_tokens(sequence, prompt)
     assert "�" in text, "bytes that are no UTF-8 are part of the test"
     stops = {text[i : i + n] for i in range(len(text) - 4) for n in (1, 2, 4)}
     for stop in sorted(stops):
@@ -368,9 +374,8 @@ def test_what_follows_a_stop_is_read_after_the_text_before_it(engine: Engine, ll
     probe.logits.clear()
     run(sequence.complete(6))
     assert kv_text(sequence, len(prompt)).startswith(b"a two")
-    cells = [token for token, _ in sequence.cells]
-    expected = fresh_logits(llama, [(token, None) for token in cells[:-5]], 5)
-    assert assert_same(probe.logits[sequence.slot], expected) == 6
+    read = [token for token, _ in sequence.cells][:-5]
+    assert_read_right(llama, by_base(read), probe.logits[sequence.slot])
 
 
 def test_the_earliest_of_several_stops_counts(engine: Engine) -> None:
@@ -901,7 +906,7 @@ def test_greedy_under_a_grammar_takes_the_best_token_that_fits(engine: Engine, l
     probe = Probe(engine)
     sequence = begin(engine, TEXT)
     run(sequence.complete(12, grammar="root ::= [a-z ]+"))
-    tokens = [token for token, _ in sequence.cells[len(ids(engine, TEXT)) :] + sequence.pending]
+    tokens = sampled_tokens(sequence, ids(engine, TEXT))
     fits = np.array([bool(re.fullmatch(rb"[a-z ]+", engine.model.piece(t))) for t in range(engine.model.n_vocab)])
     assert len(tokens) == 12
     for step, (token, logits) in enumerate(zip(tokens, probe.logits[sequence.slot], strict=True)):
@@ -912,6 +917,7 @@ def test_greedy_under_a_grammar_takes_the_best_token_that_fits(engine: Engine, l
 
 def test_the_tolerance_is_far_below_what_tells_tokens_apart(llama: Path) -> None:
     engine = Engine(llama, window=256)
-    logits = fresh_logits(llama, [(t, None) for t in ids(engine, TEXT)], 20)
+    probe = Probe(engine)
+    written(engine, TEXT, 24)
     engine.close()
-    assert np.median([np.diff(np.sort(row)[-2:])[0] for row in logits]) > 2 * TOLERANCE
+    assert np.median([np.diff(np.sort(row)[-2:])[0] for row in probe.logits[0]]) > 2 * TOLERANCE

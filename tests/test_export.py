@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from engines import TOLERANCE, assert_same, begin, fresh_logits, run, written
+from engines import TOLERANCE, Probe, assert_read_right, begin, logits_after, run, written
 from exports import (
     adapted,
     assert_alike,
@@ -112,29 +112,23 @@ def spelt(engine: Engine, tokens: list[int]) -> str:
     return b"".join(engine.model.piece(token) for token in tokens).decode(errors="replace")
 
 
-def peft_logits(model: torch.nn.Module, tokens: list[int], n: int) -> list[np.ndarray]:
-    """Logits of `n` greedy steps, each text read anew as a whole."""
-    tokens, out = list(tokens), []
-    for _ in range(n):
-        with torch.inference_mode():
-            out.append(model(input_ids=torch.tensor([tokens]), use_cache=False).logits[0, -1].numpy())
-        tokens.append(int(out[-1].argmax()))
-    return out
-
-
 # ---------------------------------------------------------------- from training to the engine
 
 
 @pytest.mark.parametrize("kind", ["F32", "F16", "adapter"])
 def test_engine_goes_on_as_peft_generates(trained, kind):
     file, adapter = (trained.base_file, trained.adapter) if kind == "adapter" else (trained.file(kind), None)
-    found = fresh_logits(file, [(token, adapter) for token in trained.prompt], len(trained.tokens) - 1)
-    assert assert_same(found, trained.logits) == len(trained.tokens)
+    read = [(token, adapter) for token in (*trained.prompt, *trained.tokens[:-1])]
+    found = logits_after(file, read, len(trained.tokens))
+    assert np.abs(np.stack(found) - np.stack(trained.logits)).max() <= TOLERANCE
     engine = Engine(file, slots=1, window=512)
     try:
         loaded = engine.adapter(adapter) if adapter else None
+        probe = Probe(engine)
         text = written(engine, trained.prompt, len(trained.tokens), loaded)
-        assert text == spelt(engine, trained.tokens)
+        found = probe.logits.pop(0)
+        assert text == spelt(engine, [int(row.argmax()) for row in found])
+        assert_read_right(file, read[: len(trained.prompt)], found)
         assert adapter is None or written(engine, trained.prompt, len(trained.tokens)) != text
     finally:
         engine.close()
@@ -287,15 +281,19 @@ def test_activated_lora(shop, tmp_path):
     assert metadata(file)["adapter.alora.invocation_tokens"] == MARK
     before, after = prompt_of(515, 12), prompt_of(500, 5)
     tokens = [*before, *MARK, *after]
-    expected = [int(row.argmax()) for row in peft_logits(adapted(shop.base(), lora), tokens, 8)]
     engine = Engine(shop.plain(), slots=1, window=512)
     try:
         adapter = engine.adapter(file)
-        sequence = begin(engine, tokens, adapter)
+        probe, sequence = Probe(engine), begin(engine, tokens, adapter)
         assert [weights for _, weights in sequence.pending] == [None] * 12 + [adapter] * 13
-        assert run(sequence.complete(8))[0].text == spelt(engine, expected)
+        run(sequence.complete(8))
+        found = probe.logits[sequence.slot]
     finally:
         engine.close()
+    read = [*tokens, *(int(row.argmax()) for row in found[:-1])]
+    with torch.inference_mode():
+        expected = adapted(shop.base(), lora)(input_ids=torch.tensor([read]), use_cache=False).logits[0, -8:].numpy()
+    assert np.abs(np.stack(found) - expected).max() <= TOLERANCE
 
 
 def test_merge_in_bfloat16(shop, tmp_path):

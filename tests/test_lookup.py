@@ -1,11 +1,12 @@
 """Guesses from what stood in the text before, and what an engine makes of them."""
 
 import random
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from engines import Probe, begin, run
+from engines import Probe, assert_read_right, begin, by_base, run, sampled_tokens
 from test_engine import TEXT, ids
 
 from sgft_edge.bench import counting_prompt
@@ -89,20 +90,21 @@ def looping(engine: Engine) -> list[int]:
 @pytest.mark.parametrize("tokens", [1, 4, 16])
 def test_a_guessed_text_is_the_text(path: Path, tokens: int, grammar: str | None) -> None:
     plain, guessing = engines(path, tokens)
-    probe = Probe(guessing)
-    texts, usages = [], []
-    for engine in (plain, guessing):
-        usage, sequence = Usage(), engine.acquire()
-        sequence.begin(looping(engine), None, usage)
-        texts.append((run(sequence.complete(120, grammar=grammar))[0], len(sequence.cells) + len(sequence.pending)))
-        usages.append(usage)
-    assert texts[0] == texts[1]
-    assert usages[0].decoded == usages[1].decoded
-    if grammar is not None:
-        assert usages[1].calls < usages[0].calls, "nothing was guessed right: this tests nothing"
-        read = usages[1].prefilled + usages[1].decoded
-        assert len(probe.rows) >= read, "nothing was guessed wrong: this tests nothing"
     plain.close()
+    probe, usage, sequence = Probe(guessing), Usage(), guessing.acquire()
+    prompt = looping(guessing)
+    sequence.begin(prompt, None, usage)
+    done = run(sequence.complete(120, grammar=grammar))[0]
+    written, found = sampled_tokens(sequence, prompt), probe.logits[sequence.slot]
+    assert len(found) == done.tokens == usage.decoded
+    assert done.text == b"".join(map(guessing.model.piece, written)).decode("utf-8", "replace")
+    assert_read_right(path, by_base(prompt), found, written)
+    if grammar is None:
+        assert written == [int(row.argmax()) for row in found]
+    else:
+        assert re.fullmatch("(a loaf of bread, |a roll, ){9}", done.text)
+        assert usage.calls < usage.decoded, "nothing was guessed right: this tests nothing"
+        assert len(probe.rows) >= usage.prefilled + usage.decoded, "nothing was guessed wrong: this tests nothing"
     guessing.close()
 
 
@@ -136,24 +138,15 @@ def test_what_is_in_the_cache_afterwards_is_the_text(path: Path) -> None:
     np.testing.assert_allclose(followed[1], followed[0], rtol=0, atol=2e-2 * np.abs(followed[0]).max())
 
 
-def test_under_a_grammar(path: Path) -> None:
-    texts = []
-    for engine in engines(path):
-        grammar = 'root ::= ("abc" | "abd" | "xy"){3,30}'
-        texts.append(run(begin(engine, looping(engine)).complete(100, grammar=grammar))[0])
-        engine.close()
-    assert texts[0] == texts[1]
-
-
 def test_the_window_and_the_limit_are_kept(path: Path) -> None:
     for limit in (1, 2, 3, 7, 30):
-        done = []
         for engine in engines(path, 16, window=256):
             prompt = looping(engine)[: engine.window - limit + 1]
-            done.append(run(begin(engine, prompt).complete(limit))[0])
+            sequence = begin(engine, prompt)
+            done = run(sequence.complete(limit))[0]
+            assert (done.tokens, done.finish) == (limit, "length")
+            assert len(sampled_tokens(sequence, prompt)) == limit
             engine.close()
-        assert done[0] == done[1]
-        assert done[1].tokens == limit
 
 
 def test_nothing_is_guessed_beside_others_or_at_a_temperature(path: Path) -> None:
@@ -180,14 +173,17 @@ def test_nothing_is_guessed_beside_others_or_at_a_temperature(path: Path) -> Non
 def test_a_random_text_under_random_stops(llama: Path) -> None:
     rng = random.Random(0)
     plain, guessing = engines(llama, 3)
+    plain.close()
+    probe = Probe(guessing)
     for _ in range(20):
         prompt = [rng.randrange(20, 200) for _ in range(rng.randrange(1, 6))] * rng.randrange(2, 9)
         stop = tuple(rng.choice("aeiou ,.") * rng.randrange(1, 3) for _ in range(rng.randrange(3)))
-        done = []
-        for engine in (plain, guessing):
-            sequence = begin(engine, prompt)
-            done.append(run(sequence.complete(40, stop))[0])
-            sequence.close()
-        assert done[0] == done[1]
-    plain.close()
+        sequence = begin(guessing, prompt)
+        probe.logits.clear()
+        done = run(sequence.complete(40, stop))[0]
+        found = probe.logits[sequence.slot]
+        whole = b"".join(guessing.model.piece(int(row.argmax())) for row in found).decode("utf-8", "replace")
+        assert done.text == whole[: min((at for text in stop if (at := whole.find(text)) >= 0), default=len(whole))]
+        assert_read_right(llama, by_base(prompt), found)
+        sequence.close()
     guessing.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engines import Probe, begin, written
+from engines import Probe, assert_read_right, begin, by_base, sampled_tokens, written
 
 from sgft_edge.engine import Completion, Engine, Usage
 from sgft_edge.errors import ContextOverflow, EngineError, GrammarError, InputError
@@ -31,11 +31,14 @@ def loop(engine: Engine) -> Iterator[Loop]:
     assert not closing.is_alive(), "close() hangs"
 
 
-def writes(text: str, n: int = 8, on_text: Callable[[str], None] | None = None) -> Callable[[Seats], Steps]:
-    """A task: read a text and return what is written after it, in two parts."""
+def writes(
+    text: str, n: int = 8, on_text: Callable[[str], None] | None = None, alone: bool = False
+) -> Callable[[Seats], Steps]:
+    """A task: read a text and return what is written after it, in two parts; `alone`, the same each time."""
 
     def start(seats: Seats) -> Steps:
         (sequence,) = next(iter(seats.values()))
+        sequence.alone = alone
         begin(sequence._engine, text, sequence=sequence)
         first: Completion = yield sequence.complete(n - n // 2, on_text=on_text)
         second: Completion = yield sequence.complete(n // 2)
@@ -73,15 +76,27 @@ class Gate:
         self._opened.set()
 
 
-def test_many_jobs_give_what_each_gives_alone(llama: Path, loop: Loop, engine: Engine) -> None:
+def test_many_jobs_read_and_write_as_each_does_alone(llama: Path, loop: Loop, engine: Engine) -> None:
     probe = Probe(engine)
-    jobs = [loop.submit(writes(text), {engine: 1}) for text in TEXTS]
-    found = [outcome(job) for job in jobs]
+
+    def noted(text: str) -> Callable[[Seats], Steps]:
+        """A task that also returns the tokens that it has read and written, and what those were sampled from."""
+
+        def start(seats: Seats) -> Steps:
+            (sequence,) = seats[engine]
+            yield from writes(text)(seats)
+            prompt = engine.model.tokenize(text, special=True)
+            return prompt, sampled_tokens(sequence, prompt), probe.logits.pop(sequence.slot)
+
+        return start
+
+    jobs = [loop.submit(noted(text), {engine: 1}) for text in TEXTS]
+    for job in jobs:
+        prompt, written, found = outcome(job)
+        assert len(written) == len(found) == 8
+        assert written == [int(row.argmax()) for row in found]
+        assert_read_right(llama, by_base(prompt), found)
     assert probe.most_sequences == 3
-    other = Engine(llama, slots=1, window=1024)
-    alone = [written(other, text, 4) for text in TEXTS]
-    other.close()
-    assert [text[: len(first)] for text, first in zip(found, alone, strict=True)] == alone
     assert engine.free == 3
 
 
@@ -145,9 +160,9 @@ def test_cancelling_a_waiting_job_means_it_never_starts(llama: Path) -> None:
     engine = Engine(llama, slots=1, window=1024)
     loop = Loop([engine])
     gate, started = Gate(), []
-    running = loop.submit(writes("How many?", 8, gate), {engine: 1})
+    running = loop.submit(writes("How many?", 8, gate, alone=True), {engine: 1})
     waiting = [loop.submit(lambda seats: started.append(1), {engine: 1}) for _ in range(2)]  # type: ignore[arg-type, func-returns-value]
-    last = loop.submit(writes("How many?"), {engine: 1})
+    last = loop.submit(writes("How many?", alone=True), {engine: 1})
     gate.await_text()
     for job in waiting:
         loop.cancel(job)
@@ -172,10 +187,10 @@ def test_a_cancelled_job_behind_others_ends_before_them(llama: Path) -> None:
 
 
 def test_cancelling_what_is_done_changes_nothing(loop: Loop, engine: Engine) -> None:
-    job = loop.submit(writes("How many?"), {engine: 1})
+    job = loop.submit(writes("How many?", alone=True), {engine: 1})
     text = outcome(job)
     loop.cancel(job)
-    assert outcome(loop.submit(writes("How many?"), {engine: 1})) == text
+    assert outcome(loop.submit(writes("How many?", alone=True), {engine: 1})) == text
     assert outcome(job) == text
 
 
@@ -203,12 +218,12 @@ def raising(error: Exception, at: int) -> Callable[[Seats], Steps]:
 @pytest.mark.parametrize("error", [InputError("bad"), ValueError("bad")])
 @pytest.mark.parametrize("at", [0, 1, 2])
 def test_a_task_that_raises_hurts_nobody_else(loop: Loop, engine: Engine, error: Exception, at: int) -> None:
-    before = loop.submit(writes("How many?", 40), {engine: 1})
+    before = loop.submit(writes("How many?", 40, alone=True), {engine: 1})
     bad = loop.submit(raising(error, at), {engine: 1})
-    after = loop.submit(writes("How many?", 40), {engine: 1})
+    after = loop.submit(writes("How many?", 40, alone=True), {engine: 1})
     with pytest.raises(type(error), match="bad"):
         outcome(bad)
-    assert outcome(before)[:8] == outcome(after)[:8]
+    assert outcome(before) == outcome(after)
     assert outcome(loop.submit(writes("How many?"), {engine: 1}))
     assert engine.free == 3
 
@@ -254,7 +269,7 @@ def test_a_task_hears_of_its_own_errors_and_may_go_on(loop: Loop, engine: Engine
 def test_a_failed_decode_ends_the_jobs_in_it_and_no_later_one(loop: Loop, engine: Engine) -> None:
     gate = Gate()
     jobs = [loop.submit(writes(text, 60, gate), {engine: 1}) for text in TEXTS[:3]]
-    waiting = loop.submit(writes("How many?"), {engine: 1})
+    waiting = loop.submit(writes("How many?", alone=True), {engine: 1})
     gate.await_text()
     decode = engine.context.decode
 
@@ -267,7 +282,7 @@ def test_a_failed_decode_ends_the_jobs_in_it_and_no_later_one(loop: Loop, engine
     for job in jobs:
         with pytest.raises(EngineError, match="returned -3"):
             outcome(job)
-    fresh = Engine(engine.model.path, window=512)
+    fresh = Engine(engine.model.path, window=512, threads=2)
     assert outcome(waiting).startswith(written(fresh, "How many?", 4))
     fresh.close()
     assert engine.free == 3
@@ -346,21 +361,23 @@ def test_a_job_submitted_while_the_loop_is_closing_ends(llama: Path) -> None:
 
 
 def test_submit_and_cancel_from_many_threads(loop: Loop, engine: Engine) -> None:
-    results: list[str] = []
+    results: dict[bool, list[str]] = {True: [], False: []}
 
     def work(n: int) -> None:
         for i in range(4):
-            job = loop.submit(writes("How many?", 6), {engine: 1})
+            alone = n % 2 == 0
+            job = loop.submit(writes("How many?", 6, alone=alone), {engine: 1})
             if (n + i) % 3 == 0:
                 loop.cancel(job)
                 continue
-            results.append(outcome(job))
+            results[alone].append(outcome(job))
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(PATIENCE)
-    assert len(results) == sum((n + i) % 3 != 0 for n in range(6) for i in range(4))
-    assert len({text[:4] for text in results}) == 1
+    assert sum(map(len, results.values())) == sum((n + i) % 3 != 0 for n in range(6) for i in range(4))
+    assert all(results[False])
+    assert len(set(results[True])) == 1
     wait_until(lambda: engine.free == 3)

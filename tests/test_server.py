@@ -40,9 +40,10 @@ def client(server: Assistant) -> Iterator[openai.OpenAI]:
 
 
 def ask(client: openai.OpenAI, **body: Any) -> Any:
+    """A reply, the same each time unless the body says otherwise."""
     ours = {name: body.pop(name) for name in ("strategy", "guidance", "choices", "votes", "plan") if name in body}
     return client.chat.completions.create(
-        **{"model": "tiny", "messages": ASK, "max_tokens": 12, "extra_body": ours, **body}
+        **{"model": "tiny", "messages": ASK, "max_tokens": 12, "seed": 0, "extra_body": ours, **body}
     )
 
 
@@ -56,7 +57,7 @@ def pieces(chunks: Any, name: str) -> str:
 @pytest.mark.parametrize("strategy", ["chat", "cot", "direct", "sg"])
 def test_a_reply_is_what_the_solver_says(server: Assistant, client: openai.OpenAI, strategy: str) -> None:
     reply = ask(client, strategy=strategy)
-    solution = server.solver.solve(NUMBERS, Settings(strategy, max_tokens=12))
+    solution = server.solver.solve(NUMBERS, Settings(strategy, max_tokens=12, reproducible=True))
     choice = reply.choices[0]
     assert choice.message.content == solution.text
     assert choice.message.sgft["answer"] == solution.answer
@@ -135,7 +136,8 @@ def test_the_conversation_reaches_the_model(server: Assistant, client: openai.Op
     parts = [{"type": "text", "text": "And "}, {"type": "text", "text": "you?"}]
     reply = ask(client, messages=[*history, {"role": "user", "content": parts}], strategy="chat")
     told = (("system", "Be brief."), ("user", "Hello"), ("assistant", "Hi!"))
-    expected = server.solver.solve(Question("And you?", history=told), Settings("chat", max_tokens=12))
+    settings = Settings("chat", max_tokens=12, reproducible=True)
+    expected = server.solver.solve(Question("And you?", history=told), settings)
     assert reply.choices[0].message.content == expected.text
     assert reply.usage.prompt_tokens > ask(client, messages=HELLO, strategy="chat").usage.prompt_tokens
 
@@ -154,10 +156,10 @@ def test_sampling_is_honoured(server: Assistant, client: openai.OpenAI) -> None:
 
 
 def test_text_completions(server: Assistant, client: openai.OpenAI) -> None:
-    reply = client.completions.create(model="tiny", prompt="Once upon ", max_tokens=9)
-    solution = server.solver.solve("Once upon ", Settings("complete", max_tokens=9))
+    reply = client.completions.create(model="tiny", prompt="Once upon ", max_tokens=9, seed=0)
+    solution = server.solver.solve("Once upon ", Settings("complete", max_tokens=9, reproducible=True))
     assert reply.choices[0].text == solution.text
-    chunks = list(client.completions.create(model="tiny", prompt=["Once upon "], max_tokens=9, stream=True))
+    chunks = list(client.completions.create(model="tiny", prompt=["Once upon "], max_tokens=9, seed=0, stream=True))
     assert "".join(chunk.choices[0].text for chunk in chunks) == solution.text
     assert chunks[-1].choices[0].finish_reason == reply.choices[0].finish_reason == "length"
 
@@ -244,8 +246,8 @@ def test_another_client(server: Assistant) -> None:
     from huggingface_hub import InferenceClient
 
     other = InferenceClient(base_url=f"{server.url}/v1", api_key="none")
-    reply = other.chat_completion(HELLO, model="tiny", max_tokens=8)
-    streamed = other.chat_completion(HELLO, model="tiny", max_tokens=8, stream=True)
+    reply = other.chat_completion(HELLO, model="tiny", max_tokens=8, seed=0)
+    streamed = other.chat_completion(HELLO, model="tiny", max_tokens=8, seed=0, stream=True)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in streamed) == reply.choices[0].message.content
 
 
@@ -255,7 +257,8 @@ def test_another_client(server: Assistant) -> None:
 def test_clients_share_decode_calls(server: Assistant, client: openai.OpenAI) -> None:
     probe = Probe(server.solver.cast.answerer.engine)  # type: ignore[arg-type]
     threads = [
-        threading.Thread(target=ask, args=(client,), kwargs={"strategy": "cot", "max_tokens": 80}) for _ in range(6)
+        threading.Thread(target=ask, args=(client,), kwargs={"strategy": "cot", "max_tokens": 80, "seed": None})
+        for _ in range(6)
     ]
     for thread in threads:
         thread.start()

@@ -22,6 +22,7 @@ from sgft_edge.solver import Solver
 BIKES = "A shop sells 5 bikes for 120 dollars each and pays 75 dollars for parts. What is left?"
 PLAN = "1. Find the money from all bikes.\n2. Find what is left."
 FREE = Settings("cot", max_tokens=12)
+SAME = replace(FREE, reproducible=True)
 LONG = Settings("cot", max_tokens=700)
 
 
@@ -50,7 +51,8 @@ def same(one: Solution, other: Solution) -> bool:
 
 @pytest.mark.parametrize("strategy", ["direct", "cot", "plan", "sg"])
 def test_free_answers(solver: Solver, strategy: str) -> None:
-    solution = solver.solve(Question(BIKES, id="bikes"), Settings(strategy, max_tokens=12))
+    settings = replace(SAME, strategy=strategy)
+    solution = solver.solve(Question(BIKES, id="bikes"), settings)
     assert (solution.id, solution.question, solution.strategy, solution.why) == ("bikes", BIKES, strategy, "asked for")
     assert solution.solved_by == strategy
     assert solution.truncated
@@ -60,7 +62,7 @@ def test_free_answers(solver: Solver, strategy: str) -> None:
     assert solution.digests["prompts"] == prompts.digest()
     assert solution.digests["guide"] == solution.digests["answerer"]
     assert solution.to_dict()["usage"]["answerer"]["decoded"] == 12
-    assert same(solution, solver.solve(Question(BIKES, id="bikes"), Settings(strategy, max_tokens=12)))
+    assert same(solution, solver.solve(Question(BIKES, id="bikes"), settings))
 
 
 def test_exact_computes_what_the_model_wrote(solver: Solver) -> None:
@@ -154,7 +156,8 @@ def test_no_token_is_read_twice_by_the_same_weights(tiny_files: Path, tmp_path: 
             common = next(i for i, (a, b) in enumerate(zip(guide, execute, strict=False)) if a != b)
             assert fixed < common
             probe.rows.clear()
-            settings = Settings("exact", operands="grounded", max_tokens=8, sampling=Sampling(1.0, seed=seed))
+            sampling = Sampling(1.0, seed=seed)
+            settings = Settings("exact", operands="grounded", max_tokens=8, sampling=sampling, reproducible=False)
             solution = solver.solve(question, settings)
             if solution.notes:  # it was tried again
                 continue
@@ -217,13 +220,14 @@ def test_text_that_is_not_unicode_is_refused(solver: Solver, question: Callable[
 
 
 def test_a_stream_shows_what_the_solution_holds(solver: Solver) -> None:
-    events = list(solver.stream(BIKES, Settings("sg", max_tokens=12)))
+    settings = replace(SAME, strategy="sg")
+    events = list(solver.stream(BIKES, settings))
     assert {event.kind for event in events[:-1]} == {"guidance", "answer"}
     assert events[-1].kind == "solution"
     solution = events[-1].solution
     assert solution is not None
     assert "".join(event.text for event in events if event.kind == "answer").strip() == solution.text
-    assert same(solution, solver.solve(BIKES, Settings("sg", max_tokens=12)))
+    assert same(solution, solver.solve(BIKES, settings))
 
 
 def test_exact_streams_its_parts(solver: Solver) -> None:
@@ -259,7 +263,7 @@ def test_a_stream_that_fails_raises(solver: Solver) -> None:
 
 def test_many_in_order_with_bad_ones_among_them(solver: Solver) -> None:
     questions = [BIKES, "", "How many? " * 800, Question("Why?", id="w"), "x\ud800", BIKES]
-    outcomes = list(solver.solve_many(questions, FREE))
+    outcomes = list(solver.solve_many(questions, SAME))
     kinds = [type(outcome) for outcome in outcomes]
     assert kinds == [Solution, InputError, ContextOverflow, Solution, InputError, Solution]
     assert isinstance(outcomes[3], Solution)
@@ -305,17 +309,17 @@ def test_questions_that_cannot_be_read_further(solver: Solver) -> None:
 def test_a_batch_gives_what_single_questions_give(llama: Path, solver: Solver) -> None:
     questions = [f"How many loaves are in {n} boxes{' of bread' * n}?" for n in range(8)]
     with open_tiny(llama) as single:
-        alone = [single.solve(question, FREE).text for question in questions]
-    together = [s.text for s in solver.solve_many(questions, FREE) if isinstance(s, Solution)]
-    assert [text[:4] for text in together] == [text[:4] for text in alone]
+        alone = [single.solve(question, SAME).text for question in questions]
+    together = [s.text for s in solver.solve_many(questions, SAME) if isinstance(s, Solution)]
+    assert together == alone
 
 
 def test_calls_from_several_threads(solver: Solver) -> None:
-    expected = solver.solve(BIKES, FREE).text
+    expected = solver.solve(BIKES, SAME).text
     texts: list[str] = []
 
     def call() -> None:
-        texts.extend(solver.solve(BIKES, FREE).text for _ in range(3))
+        texts.extend(solver.solve(BIKES, SAME).text for _ in range(3))
 
     threads = [threading.Thread(target=call) for _ in range(6)]
     for thread in threads:
@@ -327,11 +331,11 @@ def test_calls_from_several_threads(solver: Solver) -> None:
 
 def test_two_solvers_at_once(tiny_files: Path, solver: Solver) -> None:
     with open_tiny(tiny_files / "qwen2.gguf") as other:
-        expected = [s.solve(BIKES, FREE).text for s in (solver, other)]
+        expected = [s.solve(BIKES, SAME).text for s in (solver, other)]
         found: dict[int, list[str]] = {}
 
         def call(n: int, s: Solver) -> None:
-            found[n] = [s.solve(BIKES, FREE).text for _ in range(5)]
+            found[n] = [s.solve(BIKES, SAME).text for _ in range(5)]
 
         threads = [threading.Thread(target=call, args=(n, s)) for n, s in enumerate((solver, other))]
         for thread in threads:
@@ -339,7 +343,7 @@ def test_two_solvers_at_once(tiny_files: Path, solver: Solver) -> None:
         for thread in threads:
             thread.join(PATIENCE)
         assert found == {0: [expected[0]] * 5, 1: [expected[1]] * 5}
-    assert solver.solve(BIKES, FREE).text == expected[0]
+    assert solver.solve(BIKES, SAME).text == expected[0]
 
 
 # ------------------------------------------------------------------------------------------------- opening, closing

@@ -181,7 +181,8 @@ def _solved(
 def _sampled(
     solver: Solver, rows: Sequence[Row], strategy: str, seed: int, temperature: float
 ) -> Iterator[dict[str, Any]]:
-    settings = Settings(strategy, sampling=Sampling(temperature, seed=seed), max_tokens=1)  # what falls back is lost
+    sampling = Sampling(temperature, seed=seed)
+    settings = Settings(strategy, sampling=sampling, max_tokens=1, reproducible=False)  # what falls back is lost
     for index, outcome in solver.solve_each((row.question for row in rows), settings):
         row = rows[index]
         solved = isinstance(outcome, Solution) and outcome.solved_by == strategy

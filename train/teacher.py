@@ -90,7 +90,7 @@ class LocalTeacher:
     def ask(self, question: Question, number: int) -> Answer:
         sampling = Sampling() if number == 1 else Sampling(TEMPERATURE, seed=number)
         try:
-            solution = self._solver.solve(question, Settings("guidance", sampling=sampling))
+            solution = self._solver.solve(question, Settings("guidance", sampling=sampling, reproducible=False))
         except ContextOverflow as e:
             raise NoAnswer(str(e), own=True) from e
         text, used = Guidance(solution.guidance).text, solution.usage["guide"]

@@ -2,7 +2,7 @@
 
 https://platform.openai.com/docs/api-reference/chat. Unknown fields are ignored; a known one with a wrong value, or one
 that asks for what we do not have, is an `ApiError`. Fields of our own: `strategy`, `plan`, `operands`, `votes`,
-`guidance`, `choices` and `min_p` in a request, `sgft` in a reply.
+`guidance`, `choices`, `reproducible` and `min_p` in a request, `sgft` in a reply.
 """
 
 from __future__ import annotations
@@ -77,6 +77,7 @@ def asked(body: Body, chat: bool, default_model: str, max_tokens: int, max_votes
     try:
         question, strategy = _question(body, given) if chat else (Question(_prompt(body)), "complete")
         tokens = _get(body, "max_completion_tokens", int, _get(body, "max_tokens", int, min(512, max_tokens)))
+        seed = _get(body, "seed", int, None)
         settings = Settings(
             strategy,
             _get(body, "plan", str, "auto"),
@@ -87,10 +88,11 @@ def asked(body: Body, chat: bool, default_model: str, max_tokens: int, max_votes
                 _get(body, "temperature", float, 0.0),
                 _get(body, "top_p", float, 1.0),
                 _get(body, "min_p", float, 0.0),
-                _get(body, "seed", int, 0) % 2**32,
+                seed % 2**32 if seed is not None else None,
             ),
             _stop(body),
             _grammar(body),
+            _get(body, "reproducible", bool, None),
         )
     except InputError as e:
         raise ApiError(400, str(e), str(e).partition(":")[0]) from e
