@@ -42,7 +42,7 @@ def computed(question: Question, settings: Settings) -> Solution | None:
         text=calculation.trouble if value is None else _sentence(value),
         answer=written,
         truncated=False,
-        seed=settings.sampling.seed,
+        seed=settings.sampling.first_draw,
         usage={},
         seconds=round(time.perf_counter() - began, 4),
         models={},
