@@ -250,10 +250,11 @@ class Solver:
         if question.choices:
             measured = self.cast.auto_choices
             return measured or "sg", "the question has choices" + (", and this measured best" if measured else "")
-        if not question.is_numeric:
-            return "sg", "the question has no numbers"
         if question.guidance is not None:
-            return "exact", "the question has numbers and comes with a guidance"
+            numeric = question.is_numeric
+            return "exact" if numeric else "sg", f"the question has {'' if numeric else 'no '}numbers, and a guidance"
+        if not question.is_numeric:
+            return "chat", "the question has no numbers, and nothing to plan"
         if self.cast.auto is None:
             return "program", "the question has numbers, and nothing was measured for this model"
         return self.cast.auto, "the question has numbers, and this measured better for this model"

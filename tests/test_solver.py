@@ -106,7 +106,8 @@ def test_stepwise_needs_a_solver_opened_for_it(tiny_files: Path) -> None:
     ("question", "strategy"),
     [
         (Question("Is it so?", {"A": "yes", "B": "no"}), "sg"),
-        (Question("Why is the sky blue?"), "sg"),
+        (Question("Why is the sky blue?"), "chat"),
+        (Question("Why is the sky blue?", guidance="1. Say what the air does to light."), "sg"),
         (Question(BIKES, guidance=PLAN), "exact"),
         (Question(BIKES), "program"),
     ],
