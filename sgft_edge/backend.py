@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from sgft_edge.engine import Completion, Usage
 from sgft_edge.prompts import Prompt
+from sgft_edge.schema import Form, JsonSchema
 from sgft_edge.settings import Sampling
 
 
@@ -53,6 +54,10 @@ class Turn(Protocol):
 
     usage: Usage
 
+    @property
+    def room(self) -> int:
+        """Tokens that may still be written."""
+
     def shares_text_with(self, other: object) -> bool: ...
 
     def read(self, prompt: Prompt, reserve: int) -> str:
@@ -64,7 +69,7 @@ class Turn(Protocol):
         self,
         max_tokens: int,
         stop: tuple[str, ...] = (),
-        grammar: str | None = None,
+        grammar: Form | None = None,
         sampling: Sampling | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> Request: ...
@@ -86,6 +91,9 @@ class Role(Protocol):
 
     def require_grammar(self) -> None:
         """Raise `InputError` where no grammar can hold what it writes."""
+
+    def hold(self, schema: JsonSchema) -> None:
+        """Get ready to hold a text to a schema. Raises `InputError` where none can be."""
 
     def require_interruption(self) -> None:
         """Raise `InputError` where what it writes cannot be gone on with after a stop text."""

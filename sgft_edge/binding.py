@@ -274,14 +274,16 @@ class Model:
             raise EngineError(f"llama.cpp could not tokenize a text of {len(raw)} bytes")
         return list(ids[:n])
 
-    def piece(self, token: int) -> bytes:
-        """The bytes that a token stands for; control tokens stand for none."""
+    def piece(self, token: int, keep: bool = True) -> bytes:
+        """The bytes that a token stands for, kept for the next time; control tokens stand for none."""
         if (known := self._pieces.get(token)) is not None:
             return known
         buffer = ctypes.create_string_buffer(512)
         n = c.llama_token_to_piece(self.vocab, token, buffer, 512, 0, False)
-        self._pieces[token] = buffer.raw[: max(n, 0)]
-        return self._pieces[token]
+        piece = buffer.raw[: max(n, 0)]
+        if keep:
+            self._pieces[token] = piece
+        return piece
 
     def token_text(self, token: int) -> str:
         """A token as the vocabulary spells it, for control tokens too; empty for none."""

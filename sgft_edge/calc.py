@@ -16,7 +16,7 @@ from sgft_edge.arithmetic import evaluate, format_value
 from sgft_edge.backend import Request
 from sgft_edge.engine import Completion
 from sgft_edge.errors import EvaluationError
-from sgft_edge.strategies import LETTER_TOKENS, Task, Writing, settle
+from sgft_edge.strategies import ANSWER_ROOM, LETTER_TOKENS, Task, Writing, settle
 
 _LEAD = 6  # tokens in which a value must begin after its equals sign
 _DIGITS = tuple("0123456789-")
@@ -51,8 +51,9 @@ def calc(task: Task) -> Writing:
 def _think(task: Task) -> Generator[Request, Completion, tuple[str, bool]]:
     """The chain of thought, and whether it ran into the limit on tokens."""
     turn, show, sampling = task.answerer, task.show("answer"), task.settings.sampling
-    left = task.settings.max_tokens
-    turn.read(prompts.cot(task.question), 2 * left + (LETTER_TOKENS if task.question.choices else 0))
+    limit, letter = task.settings.max_tokens, LETTER_TOKENS if task.question.choices else 0
+    turn.read(prompts.cot(task.question), 2 * min(limit, ANSWER_ROOM) + letter)
+    left = min(limit, (turn.room - letter) // 2)  # values take up to as much
     text, stop = "", task.settings.stop
 
     def write(known: str) -> None:

@@ -62,24 +62,24 @@ def question_of(messages: Sequence[Message], choices: Mapping[str, str] | None =
 
 def strategy_for(messages: Sequence[Message], question: Question, wanted: str) -> str:
     """`chat` where nothing is to be worked out and nobody asked for a strategy, else what was wanted."""
-    last = messages[-1][1]
+    last = _in_turn(messages)[-1][1]
     problem = question.choices or question.text.strip() != last.strip() or is_problem(last) or calculation_of(question)
     return "chat" if wanted == "auto" and not problem else wanted
 
 
 def _in_turn(messages: Sequence[Message]) -> list[Message]:
-    """The messages as chat templates take them: one system message, first; user and assistant in turn."""
-    if not messages or messages[-1][0] != "user":
-        raise InputError("messages: expected the last one to be the user's: add what is asked")
+    """The messages as chat templates take them: one system message, first; then user and assistant in turn.
+
+    Neighbours of one role are joined, and system messages wherever they stand. An assistant may begin: it greets.
+    """
     for role, _ in messages:
         if role not in ROLES:
-            raise InputError(f"messages: expected one of the roles {', '.join(ROLES)}, found {role!r}: change it")
-    turns = itertools.groupby(messages, key=itemgetter(0))
+            raise InputError(f"messages: expected one of the roles {', '.join(ROLES)}, found {role[:40]!r}: change it")
+    in_order = sorted(messages, key=lambda message: message[0] != "system")
+    turns = itertools.groupby(in_order, key=itemgetter(0))
     merged = [(role, "\n\n".join(content for _, content in turn)) for role, turn in turns]
-    if any(role == "system" for role, _ in merged[1:]):
-        raise InputError("messages: expected the system message first, found it later: move it")
-    if merged[0][0] == "assistant" or (merged[0][0] == "system" and merged[1][0] == "assistant"):
-        raise InputError("messages: expected the user's message first, found the assistant's: leave it out")
+    if not merged or merged[-1][0] != "user":
+        raise InputError("messages: expected the last one to be the user's: add what is asked")
     return merged
 
 

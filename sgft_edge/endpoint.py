@@ -9,8 +9,10 @@ model goes on with. Two kinds of servers have both, and a probe finds out which 
 
 from __future__ import annotations
 
+import json
 import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +23,7 @@ from urllib.parse import urlsplit
 from sgft_edge.engine import Completion, Usage
 from sgft_edge.errors import EngineError, InputError, SgftError
 from sgft_edge.prompts import Prompt
+from sgft_edge.schema import Form, JsonSchema
 from sgft_edge.settings import Sampling
 
 PREFIX = "openai:"
@@ -178,7 +181,7 @@ class Endpoint:
         begun: str,
         max_tokens: int,
         stop: tuple[str, ...],
-        grammar: str | None,
+        grammar: Form | None,
         sampling: Sampling,
     ) -> Options:
         """What a request says; what the endpoint cannot be told is left out."""
@@ -189,12 +192,15 @@ class Endpoint:
             if begun:
                 told.append({"role": "assistant", "content": begun})
                 extra |= going_on
-            if grammar is not None:
+            if isinstance(grammar, str):
                 extra |= as_option(grammar)
         options: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
         options["seed"] = sampling.first_draw
         if sampling.min_p:
             extra["min_p"] = sampling.min_p
+        if isinstance(grammar, JsonSchema):
+            held = {"name": "answer", "schema": json.loads(grammar.text)}
+            options["response_format"] = {"type": "json_schema", "json_schema": held}
         if stop and grammar is None:
             options["stop"] = list(stop)
         return {"messages": told, "max_tokens": max_tokens, "extra_body": extra, **options}
@@ -243,6 +249,9 @@ class RemoteRole:
     def require_grammar(self) -> None:
         self.engine.require_grammar()
 
+    def hold(self, schema: JsonSchema) -> None:
+        """Whether it can be held is the endpoint's to say."""
+
     def require_interruption(self) -> None:
         raise InputError(f"{self.engine.name}: expected a model on this machine for strategy calc: use cot with it")
 
@@ -255,6 +264,11 @@ class RemoteTurn:
         self.usage = Usage()
         self._messages: tuple[tuple[str, str], ...] = ()
         self._begun = ""
+
+    @property
+    def room(self) -> int:
+        """How much fits is the endpoint's to say."""
+        return sys.maxsize
 
     def shares_text_with(self, other: object) -> bool:
         return self is other
@@ -273,7 +287,7 @@ class RemoteTurn:
         self,
         max_tokens: int,
         stop: tuple[str, ...] = (),
-        grammar: str | None = None,
+        grammar: Form | None = None,
         sampling: Sampling | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> RemoteRequest:

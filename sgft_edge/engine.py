@@ -30,8 +30,10 @@ from sgft_edge.binding import Adapter, Context, Grammar, Model
 from sgft_edge.device import Device
 from sgft_edge.errors import ContextOverflow, EngineError, SgftError
 from sgft_edge.lookup import Lookup
+from sgft_edge.matching import Matcher, Matchers
 from sgft_edge.prefixes import PrefixStore
 from sgft_edge.sampling import Sampler
+from sgft_edge.schema import Form, JsonSchema
 from sgft_edge.settings import Sampling
 from sgft_edge.tuning import Tuning
 
@@ -121,6 +123,11 @@ class Sequence:
         self.usage.prefilled += len(tokens)
         self.pending += [(t, self.adapter) for t in tokens]
 
+    @property
+    def room(self) -> int:
+        """Tokens that still fit."""
+        return self._engine.window - len(self.cells) - len(self.pending)
+
     def require(self, tokens: int) -> None:
         """Raise `ContextOverflow` unless this many tokens still fit."""
         needed = len(self.cells) + len(self.pending) + tokens
@@ -138,7 +145,7 @@ class Sequence:
         self,
         max_tokens: int,
         stop: tuple[str, ...] = (),
-        grammar: str | None = None,
+        grammar: Form | None = None,
         sampling: Sampling | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> Request:
@@ -156,13 +163,13 @@ class Request:
     sequence: Sequence
     max_tokens: int
     stop: tuple[str, ...]
-    grammar: str | None
+    grammar: Form | None
     sampling: Sampling
     on_text: Callable[[str], None] | None
     result: Completion | None = None
     error: Exception | None = None
     _start: int = 0
-    _native: Grammar | None = None
+    _native: Grammar | Matcher | None = None
     _sampler: Sampler | None = None
     _tokens: list[int] = field(default_factory=list)
     _utf8: codecs.IncrementalDecoder = field(default_factory=lambda: _UTF8("surrogateescape"))  # keeps every byte
@@ -180,7 +187,7 @@ class Request:
         self.sequence.require(self.max_tokens - 1)
         self._start = len(self.sequence.cells) + len(self.sequence.pending)
         if self.grammar is not None:
-            self._native = Grammar(self.engine.model, self.grammar)
+            self._native = self.engine.grammar(self.grammar)
         self._sampler = Sampler(self.sampling, self._native)
         if self.engine.drafting is not None and self.sampling.temperature == 0:
             self._lookup = Lookup(self.engine.drafting)
@@ -307,6 +314,7 @@ class Engine:
         self._weights: Adapter | None = None
         self._prefixes: OrderedDict[tuple[Cell, ...], bytes] = OrderedDict()
         self._stored = prefixes
+        self._matchers = Matchers(self.model)
         self._closed = False
         self.switches = 0
 
@@ -316,6 +324,14 @@ class Engine:
         if file not in self._adapters:
             self._adapters[file] = Adapter(self.model, path)
         return self._adapters[file]
+
+    def grammar(self, form: Form) -> Grammar | Matcher:
+        """A text's grammar, at its beginning. Raises `GrammarError`, and `InputError` for a JSON schema."""
+        return self._matchers.begin(form) if isinstance(form, JsonSchema) else Grammar(self.model, form)
+
+    def hold(self, schema: JsonSchema) -> None:
+        """Compile a JSON schema, in whatever thread, so that no decoding waits for it. Raises `InputError`."""
+        self._matchers.hold(schema)
 
     @property
     def free(self) -> int:

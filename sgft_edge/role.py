@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from sgft_edge.binding import Adapter, Model
 from sgft_edge.engine import Engine, Request, Sequence, Usage
 from sgft_edge.prompts import Prompt
+from sgft_edge.schema import Form, JsonSchema
 from sgft_edge.settings import Sampling
 from sgft_edge.templates import ChatTemplate
 
@@ -66,6 +67,10 @@ class Role:
     def require_grammar(self) -> None:
         """An engine holds any text to a grammar."""
 
+    def hold(self, schema: JsonSchema) -> None:
+        """Get ready to hold a text to a schema. Raises `InputError` where none can be."""
+        self.engine.hold(schema)
+
     def require_interruption(self) -> None:
         """An engine goes on after any text."""
 
@@ -96,6 +101,11 @@ class Turn:
         self._sequence.begin(tokens, adapter, self.usage, fixed, reserve, durable=not prompt.private)
         return prompt.answer_prefix
 
+    @property
+    def room(self) -> int:
+        """Tokens that still fit after what was read and written, the first sampled one aside."""
+        return self._sequence.room + 1
+
     def force(self, text: str) -> None:
         """Write a text that is already known. Raises `ContextOverflow`."""
         self._sequence.usage = self.usage
@@ -105,7 +115,7 @@ class Turn:
         self,
         max_tokens: int,
         stop: tuple[str, ...] = (),
-        grammar: str | None = None,
+        grammar: Form | None = None,
         sampling: Sampling | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> Request:

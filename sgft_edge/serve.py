@@ -60,9 +60,10 @@ def command(host: str, port: int, also: tuple[str, ...], **given: Any) -> None:
         import uvicorn
 
         from sgft_edge.server.app import application
+        from sgft_edge.server.guard import host_name, site
         from sgft_edge.server.work import Limits
     except ImportError as e:
-        raise SgftError("serving needs starlette and uvicorn: pip install 'sgft-edge[serve]'") from e
+        raise SgftError("serving needs starlette, uvicorn and llguidance: pip install 'sgft-edge[serve]'") from e
     limits = Limits(
         slots=given["parallel"],
         queue=given["queue"],
@@ -71,10 +72,11 @@ def command(host: str, port: int, also: tuple[str, ...], **given: Any) -> None:
         max_tokens=given["max_tokens"],
         votes=given["parallel"],
     )
+    hosts, origins = tuple(map(host_name, given["allow_host"])), tuple(map(site, given["cors"]))
     listening = _listen(host, port)
     with listening:
         solvers = _solvers(given, also)
-        app = application(solvers, limits, key=key, hosts=given["allow_host"], origins=given["cors"])
+        app = application(solvers, limits, key=key, hosts=hosts, origins=origins)
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
         place = f"[{host}]" if ":" in host else host
         names, port = ", ".join(solvers), listening.getsockname()[1]

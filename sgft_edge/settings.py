@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sgft_edge.errors import InputError
+from sgft_edge.schema import Form
 
 DEFAULT_MODEL = "qwen2.5-coder-0.5b"  # what `sgft-edge models pull` fetches; what answers is chosen in default.py
 FALLBACK_MODEL = "smollm2"  # where that cannot be had, or does not fit
@@ -55,8 +56,8 @@ class Settings:
     trained to, else first), and whether an expression may hold any number or only grounded ones (see `exact.py`).
     `max_tokens` bounds the decoded tokens of a free answer. With several `votes` a question that has a short answer is
     answered so often, and the answer that most agree on stands (see `votes.py`). A free answer ends before any text of
-    `stop`. `grammar` (GBNF) holds the final text: the reply of strategies `chat` and `complete`; after the others the
-    answerer says once more, in that form, what was found.
+    `stop`. `grammar` (GBNF or a JSON schema) holds the final text: the reply of strategies `chat` and `complete`; after
+    the others the answerer says once more, in that form, what was found.
 
     A `reproducible` question gets the same text each time, on one machine with one build, the same model files and
     settings: it is read from its beginning and alone, so that neither what was read before it nor what is worked on
@@ -70,7 +71,7 @@ class Settings:
     votes: int = 1
     sampling: Sampling = field(default_factory=Sampling)
     stop: tuple[str, ...] = ()
-    grammar: str | None = None
+    grammar: Form | None = None
     reproducible: bool | None = None
 
     def __post_init__(self) -> None:

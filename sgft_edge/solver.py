@@ -22,6 +22,7 @@ from sgft_edge.guidance import parse
 from sgft_edge.loop import Job, Loop, Seats
 from sgft_edge.panel import panel
 from sgft_edge.question import Question
+from sgft_edge.schema import JsonSchema
 from sgft_edge.settings import DEFAULT_CONTEXT, Settings
 from sgft_edge.solution import Event, Solution
 from sgft_edge.strategies import Task, Writing
@@ -190,6 +191,10 @@ class Solver:
         if strategy in ("calc", "panel"):
             self.cast.answerer.require_interruption()
 
+    def hold(self, schema: JsonSchema) -> None:
+        """Get ready to hold final texts to a JSON schema. Raises `InputError` where none can be."""
+        self.cast.answerer.hold(schema)
+
     def close(self) -> None:
         """Stop all work and free the models; their memory is given back."""
         self._loop.close()
@@ -220,7 +225,7 @@ class Solver:
             settings = replace(settings, plan=self.cast.plan)
         strategy, why = self._choose(asked, settings.strategy)
         stepwise = strategy in _PLANNED and strategies.stepwise(asked, settings)
-        self.require(strategy, stepwise, settings.grammar is not None)
+        self.require(strategy, stepwise, isinstance(settings.grammar, str))
         needs = self.cast.sequences(stepwise)
         if any(engine.slots < n for engine, n in needs.items()):
             raise InputError("plan stepwise needs two sequences a question: open the solver with this plan")

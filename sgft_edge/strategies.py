@@ -53,6 +53,7 @@ _PARTS = {
     "complete": ("answerer",),
     "auto": _ALL_PARTS,
 }
+ANSWER_ROOM = 256  # of the tokens that a free answer may have, those that must fit before it is begun
 LETTER_TOKENS = len(f"\n{prompts.ANSWER} (") + KEY_TOKENS
 
 
@@ -193,8 +194,9 @@ def conclude(task: Task, solved_by: str, value: Fraction) -> Writing:
 
 
 def _answer(task: Task, solved_by: str, prompt: Prompt, stop: tuple[str, ...] = ()) -> Writing:
-    limit = task.settings.max_tokens
-    begun = task.answerer.read(prompt, limit + (LETTER_TOKENS if task.question.choices else 0))
+    letter = LETTER_TOKENS if task.question.choices else 0
+    begun = task.answerer.read(prompt, min(task.settings.max_tokens, ANSWER_ROOM) + letter)
+    limit = min(task.settings.max_tokens, task.answerer.room - letter)
     task.show("answer")(begun)
     stop += task.settings.stop
     written = yield task.answerer.write(limit, stop, sampling=task.settings.sampling, on_text=task.show("answer"))
@@ -214,9 +216,13 @@ def settle(task: Task, solved_by: str, text: str, truncated: bool) -> Writing:
 def _reply(task: Task, solved_by: str, prompt: Prompt) -> Writing:
     """A text that is no short answer, under the settings' grammar if there is one."""
     settings = task.settings
-    task.answerer.read(prompt, settings.max_tokens)
+    task.answerer.read(prompt, min(settings.max_tokens, ANSWER_ROOM))
     written = yield task.answerer.write(
-        settings.max_tokens, settings.stop, settings.grammar, settings.sampling, task.show("answer")
+        min(settings.max_tokens, task.answerer.room),
+        settings.stop,
+        settings.grammar,
+        settings.sampling,
+        task.show("answer"),
     )
     return Draft(solved_by, written.text, None, truncated=written.finish == "length")
 

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
+from functools import cached_property
 from typing import NamedTuple, Self
 
 from sgft_edge.errors import TemplateError
@@ -78,7 +79,8 @@ class ChatTemplate:
     def render(self, messages: Sequence[tuple[str, str]], answer_prefix: str = "") -> tuple[Segment, ...]:
         """The prompt for `messages`, (role, content) pairs that end with the user's, and the start of the answer.
 
-        The roles are system (first only), then user and assistant in turn. Without a system message the template may
+        The roles are system (first only), then user and assistant in turn; where the template lets nobody but the user
+        begin, an empty message of the user's precedes the assistant's. Without a system message the template may
         put one of its own; an empty one silences that. Where the template knows no system role, the first user's turn
         begins with the system's text and a blank line. Contents lose whitespace at their ends, as in many templates;
         `answer_prefix` is kept as it is.
@@ -89,10 +91,22 @@ class ChatTemplate:
         if turns[0][0] == "system" and not self.has_system_role:
             system, (role, content), *rest = turns[0][1], *turns[1:]
             turns = [(role, f"{system}\n\n{content}" if system else content), *rest]
+        greeted = int(turns[0][0] == "system")
+        if turns[greeted][0] == "assistant" and not self._takes_greeting:
+            turns.insert(greeted, ("user", ""))
         texts = [*(content for _, content in turns), answer_prefix]
         pieces = self._skeleton(tuple(role for role, _ in turns))
         segments = (Segment(t, markup=True) if i is None else Segment(t + texts[i], markup=False) for t, i in pieces)
         return tuple(segment for segment in segments if segment.text)
+
+    @cached_property
+    def _takes_greeting(self) -> bool:
+        """Whether the assistant may begin."""
+        try:
+            self._skeleton(("assistant", "user"))
+        except TemplateError:  # raise_exception('Conversation roles must alternate user/assistant/...')
+            return False
+        return True
 
     def _skeleton(self, roles: tuple[str, ...]) -> list[tuple[str, int | None]]:
         """A rendered conversation without its contents: markup with None, spaces with the index of what follows them.

@@ -66,14 +66,14 @@ class Assistant:
 
 @contextmanager
 def assistant(
-    model: Path | str, limits: Limits | None = None, adapter: str = "none", **guarded: Any
+    model: Path | str, limits: Limits | None = None, adapter: str = "none", name: str = "tiny", **guarded: Any
 ) -> Iterator[Assistant]:
-    """Serve a model under the name `tiny`, until the block ends."""
+    """Serve a model under a name, until the block ends."""
     limits = limits or Limits(slots=3)
     solver = Solver.open(model, adapter=adapter, threads=1, context=1024, parallel=limits.slots)
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        application({"tiny": solver}, limits, **guarded), log_level="error", timeout_graceful_shutdown=1
+        application({name: solver}, limits, **guarded), log_level="error", timeout_graceful_shutdown=1
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

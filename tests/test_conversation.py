@@ -115,15 +115,31 @@ def test_messages_of_one_role_in_a_row_are_one() -> None:
     assert question.history == (("system", "a\n\nb"),)
 
 
+def test_two_messages_without_a_problem_are_a_chat() -> None:
+    messages = [("user", "Hi there!"), ("user", "Tell me a joke.")]
+    assert strategy_for(messages, question_of(messages), "auto") == "chat"
+    halves = [("user", "A shop sells 5 bikes for 120 dollars each."), ("user", "How much is that in all?")]
+    assert strategy_for(halves, question_of(halves), "auto") == "auto"
+
+
+def test_system_messages_go_first_wherever_they_stand() -> None:
+    question = question_of([("system", "a"), ("user", "b"), ("system", "c"), ("assistant", "d"), ("user", "e")])
+    assert question.history == (("system", "a\n\nc"), ("user", "b"), ("assistant", "d"))
+    assert question_of([("user", "b"), ("system", "c")]).text == "b"
+
+
+def test_an_assistant_may_begin() -> None:
+    question = question_of([("system", "s"), ("assistant", "How can I help?"), ("user", "b")])
+    assert (question.text, question.history) == ("b", (("system", "s"), ("assistant", "How can I help?")))
+
+
 @pytest.mark.parametrize(
     ("messages", "message"),
     [
         ([], "the last one to be the user's"),
         ([("user", "a"), ("assistant", "b")], "the last one to be the user's"),
         ([("tool", "a"), ("user", "b")], "one of the roles"),
-        ([("user", "a"), ("system", "b"), ("user", "c")], "the system message first"),
-        ([("assistant", "a"), ("user", "b")], "the user's message first"),
-        ([("system", "s"), ("assistant", "a"), ("user", "b")], "the user's message first"),
+        ([("system", "a")], "the last one to be the user's"),
     ],
 )
 def test_what_is_no_conversation(messages: list[tuple[str, str]], message: str) -> None:

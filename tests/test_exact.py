@@ -27,6 +27,7 @@ class Script:
     text: str = ""
     prompts: list[Prompt] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
+    room: int = 2000
 
     def read(self, prompt: Prompt, reserve: int) -> str:
         self.prompts.append(prompt)

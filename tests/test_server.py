@@ -16,7 +16,10 @@ import pytest
 from engines import Probe
 from live import PATIENCE, Assistant, assistant, wait_until
 
+from sgft_edge.errors import InputError
 from sgft_edge.question import Question
+from sgft_edge.server.guard import host_name, site
+from sgft_edge.server.wire import Chunks
 from sgft_edge.server.work import Limits
 from sgft_edge.settings import Sampling, Settings
 
@@ -200,6 +203,9 @@ def test_json_of_any_form(client: openai.OpenAI) -> None:
         ("presence_penalty", {"presence_penalty": 1}),
         ("max_tokens", {"max_tokens": "many"}),
         ("max_tokens", {"max_tokens": 0}),
+        ("max_tokens", {"max_tokens": 16.5}),
+        ("max_tokens", {"max_tokens": 1e999}),
+        ("stop", {"stop": ["x" * 201]}),
         ("temperature", {"temperature": -1}),
         ("temperature", {"temperature": True}),
         ("top_p", {"top_p": 3}),
@@ -225,6 +231,97 @@ def test_what_is_wrong_is_named(server: Assistant, param: str, body: dict[str, A
     assert reply["error"]["type"] == "invalid_request_error"
     assert reply["error"]["message"].startswith(f"{param}: ")
     assert "\n" not in reply["error"]["message"]
+
+
+HOSTILE = {
+    "a class that never closes": {"type": "string", "pattern": "^a}$", "maxLength": 0},
+    "gigabytes": {"type": "string", "pattern": "^a{300000000}$"},
+    "for ever": {"type": "integer", "multipleOf": 999983},
+    "half a pair": {"enum": ["\ud800"]},
+    "a circle": {"$ref": "#"},
+    "what is not there": {"$ref": "file:///etc/passwd"},
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_schemas_are_refused(server: Assistant, name: str, stream: bool) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": HOSTILE[name]}}
+    for strategy in ("chat", "sg"):
+        body = {"messages": ASK, "strategy": strategy, "response_format": form, "stream": stream}
+        status, _, reply = server.chat(body)
+        assert (status, reply["error"]["type"]) == (400, "invalid_request_error")
+        assert reply["error"]["param"] in ("response_format", None)
+    assert server.under_way() == 0
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "maxLength": 65536},
+        {"type": "array", "items": {"type": "integer"}, "maxItems": 60000},
+        {"type": "string", "pattern": "^\\d{4}-\\d{2}$"},
+        {"type": "string", "pattern": "^a}$"},
+    ],
+)
+def test_schemas_that_used_to_hurt_are_held(server: Assistant, schema: dict[str, Any]) -> None:
+    for form in ({"json_schema": {"name": "x", "schema": schema}}, {"schema": schema}):
+        form = {"type": "json_schema", **form}
+        status, _, reply = server.chat({"messages": HELLO, "response_format": form, "max_tokens": 40})
+        assert status == 200
+        choice = reply["choices"][0]
+        assert choice["finish_reason"] == "length" or json.loads(choice["message"]["content"]) is not None
+
+
+def test_half_of_a_surrogate_pair_is_no_text(server: Assistant) -> None:
+    raw = b'{"messages": [{"role": "user", "content": "a \\ud800 b"}]}'
+    assert server.chat(raw)[0] == 400
+
+
+@pytest.mark.parametrize("limit", [4096, 16.0, -1])
+def test_a_limit_on_tokens_is_an_upper_bound(server: Assistant, limit: float) -> None:
+    status, _, reply = server.chat({"messages": HELLO, "max_tokens": limit, "strategy": "chat"})
+    assert status == 200
+    written = reply["usage"]["completion_tokens"]
+    assert written <= 16 if limit == 16 else written > 500
+    if reply["choices"][0]["finish_reason"] == "length" and limit != 16:
+        assert reply["usage"]["total_tokens"] >= 1024
+
+
+def test_names_with_colons(llama: Path) -> None:
+    with assistant(llama, name="llama3.2:3b") as server:
+        for asked, strategy in (("llama3.2:3b", "chat"), ("llama3.2:3b:cot", "cot")):
+            status, _, reply = server.chat({"model": asked, "messages": HELLO, "max_tokens": 2})
+            assert (status, reply["model"]) == (200, "llama3.2:3b")
+            assert reply["choices"][0]["message"]["sgft"]["strategy"] == strategy
+            assert server.request("GET", f"/v1/models/{asked}")[2]["id"] == asked
+        assert server.chat({"model": "llama3.2", "messages": HELLO})[0] == 404
+        status, _, reply = server.request("GET", "/v1/models/other")
+        assert (status, reply["error"]["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_error_that_nobody_foresaw(
+    server: Assistant, stream: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("about the treasure")
+
+    monkeypatch.setattr(Chunks, "of", fail)
+    monkeypatch.setattr("sgft_edge.server.wire.reply", fail)
+    status, _, reply = server.chat({"messages": HELLO, "max_tokens": 2, "stream": stream})
+    if stream:
+        *_, raw, end = reply.decode().strip().split("\n\n")
+        reply = json.loads(raw.removeprefix("data: "))
+        assert end == "data: [DONE]"
+    assert status == (200 if stream else 500)
+    error = reply["error"]
+    assert (error["type"], error["code"]) == ("server_error", "internal_error")
+    assert error["id"] in error["message"]
+    assert error["id"] in caplog.text
+    assert "RuntimeError" in caplog.text
+    assert "treasure" not in caplog.text + json.dumps(reply)
+    wait_until(lambda: server.under_way() == 0)
 
 
 def test_errors_are_the_clients_exceptions(client: openai.OpenAI) -> None:
@@ -352,6 +449,40 @@ def test_known_hosts_are_let_in(server: Assistant, host: str) -> None:
     assert server.request("GET", "/v1/models", headers={"Host": host})[0] == 200
 
 
+def test_a_client_without_a_host(server: Assistant) -> None:
+    for path, status in (("/health", b"200"), ("/v1/models", b"200"), ("/nothing", b"404")):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as client:
+            client.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            assert client.recv(100).split()[1] == status
+
+
+@pytest.mark.parametrize("given", ["*", "http://box", "a b", "box/x", "", "*.box", "user@box"])
+def test_what_is_no_host(given: str) -> None:
+    with pytest.raises(InputError, match="--allow-host: expected a name"):
+        host_name(given)
+
+
+@pytest.mark.parametrize(
+    "given", ["*", "null", "my.site", "https://my.site/page", "ftp://my.site", "https://", "https://a:b"]
+)
+def test_what_is_no_site(given: str) -> None:
+    with pytest.raises(InputError, match="--cors: expected a site"):
+        site(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("HTTPS://My.Site:443/", "https://my.site"),
+        ("http://localhost:3000", "http://localhost:3000"),
+        ("http://[::1]:80", "http://[::1]"),
+        ("https://bücher.example", "https://xn--bcher-kva.example"),
+    ],
+)
+def test_a_site_as_browsers_write_it(given: str, meant: str) -> None:
+    assert site(given) == meant
+
+
 def test_foreign_pages_are_refused(server: Assistant) -> None:
     for origin in ("https://evil.example", "null", f"http://127.0.0.1:{server.port + 1}"):
         assert server.chat({"messages": HELLO}, Origin=origin)[0] == 403
@@ -362,7 +493,7 @@ def test_foreign_pages_are_refused(server: Assistant) -> None:
 
 
 def test_a_site_that_was_allowed(llama: Path) -> None:
-    with assistant(llama, origins=("https://my.site",), hosts=("box.local",), key="secret") as server:
+    with assistant(llama, origins=("https://My.site:443/",), hosts=("Box.local.",), key="secret") as server:
         preflight = {"Origin": "https://my.site", "Access-Control-Request-Method": "POST"}
         asked = {**preflight, "Access-Control-Request-Headers": "authorization,content-type"}
         status, headers, _ = server.request("OPTIONS", "/v1/chat/completions", headers=asked)
@@ -479,6 +610,8 @@ def test_what_cannot_be_served(command: list[str], tmp_path: Path) -> None:
     assert "API key: cannot read" in fails([*command, "--api-key-file", str(tmp_path / "none")], 2)
     assert "expected printable ASCII" in fails([*command], 2, SGFT_EDGE_API_KEY="two words")
     assert "expected more than 0" in fails([*command, "--parallel", "0"], 2)
+    assert "--cors: expected a site" in fails([*command, "--cors", "*"], 2)
+    assert "--allow-host: expected a name" in fails([*command, "--allow-host", "http://box"], 2)
     assert "no model file at" in fails([*command, "--also", "nowhere.gguf"], 1)
 
 

@@ -22,7 +22,8 @@ from starlette.types import Receive, Scope, Send
 from sgft_edge import __version__
 from sgft_edge.machine import peak_bytes, resident_bytes
 from sgft_edge.server import wire
-from sgft_edge.server.guard import Guard
+from sgft_edge.server.failure import unforeseen
+from sgft_edge.server.guard import Guard, host_name, site
 from sgft_edge.server.wire import ApiError, Chunks
 from sgft_edge.server.work import Desk, Limits, Work
 from sgft_edge.settings import STRATEGIES
@@ -42,13 +43,23 @@ class Endpoints:
 
     async def models(self, _: Request) -> Response:
         """Each model with its strategies, and each of those as a model of its own: `NAME:STRATEGY`."""
+        return JSONResponse({"object": "list", "data": list(self._models().values())})
+
+    async def model(self, request: Request) -> Response:
+        """One of them."""
+        models, name = self._models(), request.path_params["name"]
+        if name not in models:
+            raise ApiError(
+                404, f"model: expected one of those at /v1/models, found {name[:80]!r}", "model", "model_not_found"
+            )
+        return JSONResponse(models[name])
+
+    def _models(self) -> dict[str, dict[str, Any]]:
         strategies = [strategy for strategy in STRATEGIES if strategy != "complete"]
-        data: list[dict[str, Any]] = []
-        for name in self._desk.solvers:
-            model = {"object": "model", "created": 0, "owned_by": "sgft-edge"}
-            data.append({"id": name, **model, "strategies": strategies})
-            data += [{"id": f"{name}:{strategy}", **model} for strategy in strategies]
-        return JSONResponse({"object": "list", "data": data})
+        model = {"object": "model", "created": 0, "owned_by": "sgft-edge"}
+        named = {name: {"id": name, **model, "strategies": strategies} for name in self._desk.solvers}
+        variants = [f"{name}:{strategy}" for name in named for strategy in strategies]
+        return named | {name: {"id": name, **model} for name in variants if name not in named}
 
     async def health(self, _: Request) -> Response:
         """How much is going on, and the process's memory in MB of 10**6 bytes."""
@@ -80,12 +91,12 @@ class Endpoints:
         return JSONResponse(error.body, error.status, retry)
 
     async def _complete(self, request: Request, chat: bool) -> Response:
-        limits, default = self._desk.limits, next(iter(self._desk.solvers))
+        limits, models = self._desk.limits, self._desk.solvers
         try:
             body = await _json_object(request, limits.body)
         except ClientDisconnect:
             return Response(status_code=_GONE)
-        asked = await asyncio.to_thread(wire.asked, body, chat, default, limits.max_tokens, limits.votes)
+        asked = await asyncio.to_thread(wire.asked, body, chat, models, limits.max_tokens, limits.votes)
         work = self._desk.begin(asked)
         try:
             event = await _unless_gone(_first(work) if asked.stream else _last(work), request.receive)
@@ -138,8 +149,8 @@ class EventStream(Response):
                     break
             try:
                 event = await self._work.next()
-            except ApiError as e:
-                yield _data(e.body)
+            except Exception as e:  # noqa: BLE001 - the status is sent: an error can only be an event
+                yield _data((e if isinstance(e, ApiError) else unforeseen(e)).body)
                 break
         if event is not None and event.solution is not None and asked.include_usage:
             yield _data(chunks.usage(event.solution))
@@ -159,7 +170,9 @@ def application(
     With a `key`, requests under /v1 must bring it. `hosts` are names in a Host header beside localhost and addresses;
     `origins` those of other sites whose pages may ask.
     """
-    endpoints = Endpoints(Desk(solvers, limits or Limits()))
+    desk = Desk(solvers, limits or Limits())
+    endpoints = Endpoints(desk)
+    allowed = tuple(map(site, origins))
 
     async def page(_: Request) -> Response:
         return FileResponse(WEB / "index.html")
@@ -167,18 +180,18 @@ def application(
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
-        for solver in solvers.values():
-            await asyncio.to_thread(solver.close)
+        await asyncio.to_thread(desk.close)
 
-    middleware = [Middleware(Guard, key=key, hosts=hosts, origins=origins)]
-    if origins:
+    middleware = [Middleware(Guard, key=key, hosts=tuple(map(host_name, hosts)), origins=allowed)]
+    if allowed:
         methods = ["GET", "POST"]
-        middleware.append(Middleware(CORSMiddleware, allow_origins=origins, allow_methods=methods, allow_headers=["*"]))
+        middleware.append(Middleware(CORSMiddleware, allow_origins=allowed, allow_methods=methods, allow_headers=["*"]))
     return Starlette(
         routes=[
             Route("/v1/chat/completions", endpoints.chat, methods=["POST"]),
             Route("/v1/completions", endpoints.complete, methods=["POST"]),
             Route("/v1/models", endpoints.models),
+            Route("/v1/models/{name:path}", endpoints.model),
             Route("/health", endpoints.health),
             Route("/", page),
             Mount("/web", StaticFiles(directory=WEB)),
@@ -191,6 +204,7 @@ def application(
 
 async def _first(work: Work) -> Event:
     """The first event: an error that comes before it has a status of its own."""
+    await work.start()
     while (event := await work.next()) is None:
         pass
     return event
@@ -198,6 +212,7 @@ async def _first(work: Work) -> Event:
 
 async def _last(work: Work) -> Event:
     """The event with the solution."""
+    await work.start()
     while (event := await work.next()) is None or event.solution is None:
         pass
     return event
@@ -234,12 +249,19 @@ async def _json_object(request: Request, limit: int) -> dict[str, Any]:
     except TimeoutError:
         raise ApiError(408, "the body did not arrive in time") from None
     try:
-        value = json.loads(raw)
+        value = json.loads(raw, parse_constant=_no_constant)
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as e:
+        raise ApiError(400, "the body: expected Unicode text, found half of a surrogate pair") from e
     except (ValueError, RecursionError) as e:
         raise ApiError(400, f"the body: expected JSON, found something else ({e})") from e
     if not isinstance(value, dict):
         raise ApiError(400, "the body: expected a JSON object, found another value")
     return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _data(value: Mapping[str, Any]) -> str:

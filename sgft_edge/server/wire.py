@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -17,6 +17,7 @@ from uuid import uuid4
 from sgft_edge.conversation import question_of, strategy_for
 from sgft_edge.errors import InputError
 from sgft_edge.question import Question, parse_choices
+from sgft_edge.schema import ANY_OBJECT, JsonSchema
 from sgft_edge.settings import Sampling, Settings
 from sgft_edge.solution import Event, Solution
 
@@ -33,7 +34,9 @@ _REFUSED: Mapping[str, tuple[object, ...]] = {  # what we do not have, and the v
     "suffix": (None, ""),
     "best_of": (None, 1),
 }
+_TEXTS = ("text", "input_text", "output_text")
 _STOPS = 16
+_STOP_LENGTH = 200
 
 
 class ApiError(Exception):
@@ -66,17 +69,20 @@ class Asked:
         return self.settings.grammar is not None and self.settings.strategy not in ("chat", "complete")
 
 
-def asked(body: Body, chat: bool, default_model: str, max_tokens: int, max_votes: int) -> Asked:
-    """What a request asks, its tokens cut to the server's limit. Raises `ApiError`."""
+def asked(body: Body, chat: bool, models: Collection[str], max_tokens: int, max_votes: int) -> Asked:
+    """What a request asks, its tokens cut to the server's limit; the first model where it names none.
+
+    Raises `ApiError`.
+    """
     for name, plain in _REFUSED.items():
         if body.get(name) not in plain:
             raise _wrong(name, "nothing: this server does not have it", body[name], "unsupported_parameter")
-    name = _get(body, "model", str, "") or default_model
-    model, _, strategy = name.partition(":")
+    model, strategy = model_and_strategy(_get(body, "model", str, "") or next(iter(models)), models)
     given = _get(body, "strategy", str, strategy or "auto")
     try:
         question, strategy = _question(body, given) if chat else (Question(_prompt(body)), "complete")
         tokens = _get(body, "max_completion_tokens", int, _get(body, "max_tokens", int, min(512, max_tokens)))
+        tokens = max_tokens if tokens == -1 else tokens  # what llama-server and others call no limit
         seed = _get(body, "seed", int, None)
         settings = Settings(
             strategy,
@@ -91,7 +97,7 @@ def asked(body: Body, chat: bool, default_model: str, max_tokens: int, max_votes
                 seed % 2**32 if seed is not None else None,
             ),
             _stop(body),
-            _grammar(body),
+            _schema(body),
             _get(body, "reproducible", bool, None),
         )
     except InputError as e:
@@ -107,6 +113,18 @@ def asked(body: Body, chat: bool, default_model: str, max_tokens: int, max_votes
         stream=_get(body, "stream", bool, False),
         include_usage=bool(options.get("include_usage")),
     )
+
+
+def model_and_strategy(name: str, models: Collection[str]) -> tuple[str, str]:
+    """A model and the strategy behind the last colon of its name, empty for none: names may have colons of their own.
+
+    Raises `ApiError` for a model that is none of these.
+    """
+    model, _, strategy = (name, "", "") if name in models else name.rpartition(":")
+    if model not in models:
+        found = f"expected one of {', '.join(models)}, found {name[:80]!r}"
+        raise ApiError(404, f"model: {found}", "model", "model_not_found")
+    return model, strategy
 
 
 def reply(request: Asked, solution: Solution) -> dict[str, Any]:
@@ -227,7 +245,7 @@ def _message(message: object) -> tuple[str, str]:
         raise _wrong("messages", "objects with a role and a content", message)
     content = message.get("content")
     if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") in _TEXTS]
         if len(texts) < len(content) or not all(isinstance(text, str) for text in texts):
             raise _wrong("messages", "content of texts alone", content)
         content = "".join(map(str, texts))
@@ -249,30 +267,28 @@ def _prompt(body: Body) -> str:
 
 def _stop(body: Body) -> tuple[str, ...]:
     stop = body.get("stop")
-    stops = [] if stop is None else [stop] if isinstance(stop, str) else stop
-    if not isinstance(stops, list) or len(stops) > _STOPS or not all(isinstance(s, str) and s for s in stops):
-        raise _wrong("stop", f"a text or at most {_STOPS} of them", stop)
+    stops = [] if stop in (None, "") else [stop] if isinstance(stop, str) else stop
+    fit = isinstance(stops, list) and len(stops) <= _STOPS
+    if not fit or not all(isinstance(s, str) and 0 < len(s) <= _STOP_LENGTH for s in stops):
+        raise _wrong("stop", f"a text of at most {_STOP_LENGTH} characters, or at most {_STOPS} of them", stop)
     return tuple(stops)
 
 
-def _grammar(body: Body) -> str | None:
-    """The GBNF of a `response_format`."""
+def _schema(body: Body) -> JsonSchema | None:
+    """The JSON schema of a `response_format`; some clients put it beside the type, also of a `json_object`."""
     form = _get(body, "response_format", dict, {"type": "text"})
-    if form.get("type") == "text":
+    kind, named = form.get("type"), form.get("json_schema")
+    if kind == "text":
         return None
-    schema = form.get("json_schema")
-    if form.get("type") == "json_object":
-        wanted: object = {"type": "object"}
-    elif form.get("type") == "json_schema" and isinstance(schema, dict) and isinstance(schema.get("schema"), dict):
-        wanted = schema["schema"]
-    else:
+    schema = (named.get("schema") if isinstance(named, dict) else None) or form.get("schema")
+    if kind == "json_object" and schema is None:
+        return ANY_OBJECT
+    if kind not in ("json_object", "json_schema") or not isinstance(schema, dict):
         raise _wrong("response_format", "text, json_object, or json_schema with a schema", form)
-    from llama_cpp.llama_grammar import json_schema_to_gbnf
-
     try:
-        return str(json_schema_to_gbnf(json.dumps(wanted)))
-    except Exception as e:
-        raise _wrong("response_format", f"a JSON schema that makes a grammar ({type(e).__name__}: {e})", form) from e
+        return JsonSchema.of(schema)
+    except InputError as e:
+        raise ApiError(400, f"response_format: {e}", "response_format") from e
 
 
 def _get(body: Body, name: str, kind: type, default: Any) -> Any:
@@ -280,6 +296,8 @@ def _get(body: Body, name: str, kind: type, default: Any) -> Any:
     value = body.get(name)
     if value is None:
         return default
+    if kind is int and isinstance(value, float) and value.is_integer():  # 16.0, as JavaScript and others may write 16
+        return int(value)
     wanted: tuple[type, ...] = (int, float) if kind is float else (kind,)
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind is not bool):
         words = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from sgft_edge import aio
-from sgft_edge.errors import ContextOverflow, EngineError, InputError, SgftError
+from sgft_edge.errors import ContextOverflow, EngineError, GrammarError, InputError, SgftError
+from sgft_edge.schema import ANY_OBJECT, JsonSchema
+from sgft_edge.schema_trial import try_out
 from sgft_edge.server.wire import ApiError, Asked
 from sgft_edge.solution import Event
 from sgft_edge.solver import Solver
@@ -39,15 +42,34 @@ class Desk:
         self.limits = limits
         self.under_way = 0
         self._mean_seconds = 1.0
+        self._checker = ThreadPoolExecutor(1, "sgft-edge-schemas")  # strangers' schemas never take more than one core
 
     def begin(self, asked: Asked) -> Work:
-        """Start to answer. Raises `ApiError`: an unknown model, a full queue, a question that cannot be asked."""
-        if asked.model not in self.solvers:
-            found = f"expected one of {', '.join(self.solvers)}, found {asked.model[:80]!r}"
-            raise ApiError(404, f"model: {found}", "model", "model_not_found")
+        """Take a request on. Raises `ApiError` where the queue is full."""
         if self.under_way >= self.limits.slots + self.limits.queue:
             raise ApiError(429, "the queue is full: try again later", code="queue_full")
         return Work(self, self.solvers[asked.model], asked)
+
+    async def hold(self, solver: Solver, schema: JsonSchema) -> None:
+        """Get ready for a schema, which is tried out in another process first. Raises `ApiError`."""
+
+        def check() -> None:
+            if schema != ANY_OBJECT:
+                try_out(schema)
+            solver.hold(schema)
+
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._checker, check)
+        except InputError as e:
+            raise ApiError(400, f"response_format: {e}", "response_format") from e
+        except SgftError as e:
+            raise _as_api_error(e) from e
+
+    def close(self) -> None:
+        """Wait for the schema under trial, drop those that wait, and free the models."""
+        self._checker.shutdown(cancel_futures=True)
+        for solver in self.solvers.values():
+            solver.close()
 
     def note(self, seconds: float) -> None:
         """What a request took."""
@@ -60,22 +82,31 @@ class Desk:
 
 
 class Work:
-    """One request under way; to be closed."""
+    """One request under way: to be started, and closed."""
 
     def __init__(self, desk: Desk, solver: Solver, asked: Asked) -> None:
         self._clock = asyncio.get_running_loop().time
         self._began = self._clock()
         self._desk = desk
+        self._solver = solver
         self.asked = asked
-        try:
-            self._events = aio.Events(solver, asked.question, asked.settings)
-        except SgftError as e:
-            raise _as_api_error(e) from e
+        self._events: aio.Events | None = None
         desk.under_way += 1
         self._open = True
 
+    async def start(self) -> None:
+        """Begin to answer, once a schema is known to be one that can be held. Raises `ApiError`."""
+        asked = self.asked
+        if isinstance(schema := asked.settings.grammar, JsonSchema):
+            await self._desk.hold(self._solver, schema)
+        try:
+            self._events = aio.Events(self._solver, asked.question, asked.settings)
+        except SgftError as e:
+            raise _as_api_error(e) from e
+
     async def next(self) -> Event | None:
         """The next event; None where there is none for a while. Raises `ApiError`."""
+        assert self._events is not None
         left = self._began + self._desk.limits.seconds - self._clock()
         try:
             return await asyncio.wait_for(self._events.get(), min(left, _SILENCE))
@@ -91,7 +122,8 @@ class Work:
         """Stop the work, and free its place."""
         if self._open:
             self._open = False
-            self._events.close()
+            if self._events is not None:
+                self._events.close()
             self._desk.under_way -= 1
             self._desk.note(self._clock() - self._began)
 
@@ -99,6 +131,8 @@ class Work:
 def _as_api_error(error: SgftError) -> ApiError:
     if isinstance(error, ContextOverflow):
         return ApiError(400, str(error), "messages", "context_length_exceeded")
+    if isinstance(error, GrammarError):  # found only while the text is written
+        return ApiError(400, f"response_format: {error}", "response_format")
     if isinstance(error, InputError):
         return ApiError(400, str(error))
     return ApiError(503 if isinstance(error, EngineError) else 500, str(error))
