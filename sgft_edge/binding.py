@@ -298,6 +298,10 @@ class Model:
     def eos_text(self) -> str:
         return self.token_text(self.eos)
 
+    def end_tokens(self) -> list[int]:
+        """All tokens that end a generation."""
+        return [token for token in range(self.n_vocab) if c.llama_vocab_is_eog(self.vocab, token)]
+
     def is_control(self, token: int) -> bool:
         """Whether a token is one of the vocabulary's special ones."""
         return bool(c.llama_vocab_is_control(self.vocab, token))

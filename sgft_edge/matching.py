@@ -46,8 +46,9 @@ class Matchers:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._lock = threading.Lock()
+        self._lock, self._making = threading.Lock(), threading.Lock()
         self._tokenizer: llguidance.LLTokenizer | None = None
+        self._ends = np.zeros(model.n_vocab, bool)  # the tokens that end a text
         self._compiled: OrderedDict[JsonSchema, llguidance.LLMatcher] = OrderedDict()
 
     def hold(self, schema: JsonSchema) -> None:
@@ -56,26 +57,34 @@ class Matchers:
 
     def begin(self, schema: JsonSchema) -> Matcher:
         """A text that is to fit a schema, nothing of it written. Raises as `hold`."""
-        return Matcher(self._model, self._prototype(schema).deep_copy())
+        return Matcher(self._prototype(schema).deep_copy(), self._ends)
 
     def _prototype(self, schema: JsonSchema) -> llguidance.LLMatcher:
         with self._lock:
-            if schema not in self._compiled:
-                if self._tokenizer is None:
-                    self._tokenizer = _tokenizer(self._model)
-                self._compiled[schema] = compiled(self._tokenizer, schema)
-                while len(self._compiled) > _KEPT:
-                    self._compiled.popitem(last=False)
+            found = self._compiled.get(schema)
+        if found is None:
+            found = compiled(self._vocabulary(), schema)  # outside the lock: the engine shall not wait for another one
+        with self._lock:
+            self._compiled[schema] = found
             self._compiled.move_to_end(schema)
-            return self._compiled[schema]
+            while len(self._compiled) > _KEPT:
+                self._compiled.popitem(last=False)
+        return found
+
+    def _vocabulary(self) -> llguidance.LLTokenizer:
+        with self._making:
+            if self._tokenizer is None:
+                self._tokenizer = _tokenizer(self._model)
+                self._ends[self._tokenizer.eos_tokens] = True
+            return self._tokenizer
 
 
 class Matcher:
     """One text under a schema; closed by nothing but being forgotten."""
 
-    def __init__(self, model: Model, matcher: llguidance.LLMatcher) -> None:
-        self._model = model
+    def __init__(self, matcher: llguidance.LLMatcher, ends: NDArray[np.bool_]) -> None:
         self._matcher = matcher
+        self._ends = ends
         self._mask: NDArray[np.bool_] | None = None  # of where the text now stands
 
     def allowed(self, tokens: Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
@@ -83,18 +92,18 @@ class Matcher:
 
         One token is looked at alone, which takes microseconds; several are found in a mask of the whole vocabulary.
         """
-        ends = np.fromiter(map(self._model.ends_generation, map(int, tokens)), bool, len(tokens))
+        chosen = np.asarray(tokens)
         if len(tokens) == 1:
             fits = np.array([self._matcher.validate_tokens([int(tokens[0])]) == 1])
         else:
-            fits = self._whole_mask()[np.asarray(tokens)]
+            fits = self._whole_mask()[chosen]
         self._check()
-        return np.where(ends, self._matcher.is_accepting(), fits)
+        return np.where(self._ends[chosen], self._matcher.is_accepting(), fits)
 
     def accept(self, token: int) -> None:
         """Go on after a token. Raises `GrammarError` for one that does not fit."""
         self._mask = None
-        if not self._model.ends_generation(token):
+        if not self._ends[token]:
             fits = self._matcher.consume_token(token)
             self._check()
             if not fits:
@@ -105,7 +114,7 @@ class Matcher:
 
     def _whole_mask(self) -> NDArray[np.bool_]:
         if self._mask is None:
-            n = self._model.n_vocab
+            n = len(self._ends)
             bits = np.zeros((n + 31) // 32, np.uint32)
             if not self._matcher.is_stopped():
                 self._matcher.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
@@ -144,8 +153,9 @@ def _tokenizer(model: Model) -> llguidance.LLTokenizer:
         import llguidance
     except ImportError as e:
         raise SgftError("JSON schemas need llguidance: pip install 'sgft-edge[serve]'") from e
-    ids = range(model.n_vocab)
-    ends = [token for token in ids if model.ends_generation(token)]
+    ends = model.end_tokens()
+    if not ends:
+        raise InputError("schema: expected a model whose vocabulary has an end of text, found none: use another")
     vocabulary = llguidance.TokenizerWrapper(_Vocabulary(model, ends[0]))
     return llguidance.LLTokenizer(vocabulary, n_vocab=model.n_vocab, eos_token=ends, slices=[])
 

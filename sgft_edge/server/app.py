@@ -140,20 +140,15 @@ class EventStream(Response):
         asked = self._work.asked
         chunks = Chunks(asked)
         event: Event | None = self._first
-        while True:
-            if event is None:
-                yield ": still at work"
-            else:
-                yield _data(chunks.of(event))
-                if event.solution is not None:
-                    break
-            try:
+        try:
+            while event is None or event.solution is None:
+                yield ": still at work" if event is None else _data(chunks.of(event))
                 event = await self._work.next()
-            except Exception as e:  # noqa: BLE001 - the status is sent: an error can only be an event
-                yield _data((e if isinstance(e, ApiError) else unforeseen(e)).body)
-                break
-        if event is not None and event.solution is not None and asked.include_usage:
-            yield _data(chunks.usage(event.solution))
+            yield _data(chunks.of(event))
+            if asked.include_usage:
+                yield _data(chunks.usage(event.solution))
+        except Exception as e:  # noqa: BLE001 - the status is sent: an error can only be an event
+            yield _data((e if isinstance(e, ApiError) else unforeseen(e)).body)
         yield "data: [DONE]"
 
 
