@@ -19,7 +19,7 @@ from sgft_edge.schema import JsonSchema
 
 _PROCESSOR_SECONDS = 2
 _MEMORY = 1 << 30
-_PATIENCE = 20.0  # seconds, on a machine that has little time for it
+_PATIENCE = 60.0  # seconds, on a machine that has little time for it
 _BYTES = 200  # of a text that is written along the schema
 
 
