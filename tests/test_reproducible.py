@@ -11,7 +11,6 @@ from live import assistant
 from test_solver import BIKES, open_tiny, same
 
 from sgft_edge import Question, Sampling, Settings, Solution, Solver
-from sgft_edge.adapters import Name
 from sgft_edge.engine import Completion, Engine, Sequence, Usage
 from sgft_edge.prefixes import PrefixStore
 from sgft_edge.tuning import Tuning
@@ -45,9 +44,9 @@ class Case:
         sequence = sequence or self.sequence()
         sequence.begin(self.tokens, self._adapter, Usage(), self.fixed, durable=True)
         self.probe.logits.pop(sequence.slot, None)
-        first = run(sequence.complete(24, ("e",), sampling=self._sampling))
+        first = run(sequence.complete(12, ("e",), sampling=self._sampling))
         sequence.append(" and so there are left in all")
-        done = first + run(sequence.complete(24, sampling=self._sampling))
+        done = first + run(sequence.complete(12, sampling=self._sampling))
         sequence.close()
         return self.probe.logits.pop(sequence.slot), done
 
@@ -138,7 +137,7 @@ def check(model: Path, folder: Path, sampling: Sampling, adapter: Path | None = 
         case.engine.close()
         expected = expected or (logits, texts)
         assert texts == expected[1], state.__name__
-        assert len(logits) == len(expected[0]) > 20
+        assert len(logits) == len(expected[0]) > 1
         assert all(map(np.array_equal, logits, expected[0])), state.__name__
 
 
@@ -164,17 +163,17 @@ def test_nor_of_a_real_model(smollm2: Path, tmp_path: Path, sampling: Sampling) 
 
 def solved_in_every_state(opened: Callable[[], Solver], question: Question, settings: Settings) -> list[Solution]:
     """The question solved first, after others, beside others, and by another solver that finds prefixes on disk."""
-    others = [f"{n} {BIKES}" for n in range(4)]
-    plain = replace(settings, sampling=Sampling(0.7), reproducible=False)
+    others = [f"{n} {BIKES}" for n in range(2)]
+    plain = replace(settings, strategy="cot", sampling=Sampling(0.7), votes=1, reproducible=False)
     found = []
     with opened() as solver:
         found.append(solver.solve(question, settings))
         list(solver.solve_many(others, plain))
         found.append(solver.solve(question, settings))
-        beside = [solver.submit(other, plain) for other in others[:2]]
+        beside = [solver.submit(other, replace(plain, max_tokens=200)) for other in others]
         found.append(solver.solve(question, settings))
         for ballot in beside:
-            ballot.result()
+            ballot.cancel()
     with opened() as solver:
         list(solver.solve_many([question], plain))
         found.append(solver.solve(question, settings))
@@ -186,7 +185,7 @@ def solved_in_every_state(opened: Callable[[], Solver], question: Question, sett
     [
         Settings("sg", sampling=Sampling(1.0, seed=3)),
         Settings("exact", "stepwise", "grounded", sampling=Sampling(1.0, seed=4)),
-        Settings("panel", sampling=Sampling(0.5, seed=0)),
+        Settings("calc", sampling=Sampling(0.5, seed=0)),
         Settings("cot", votes=3, sampling=Sampling(seed=7)),
         Settings("chat", reproducible=True),
     ],
@@ -201,12 +200,11 @@ def test_one_seed_one_solution(tiny_files: Path, settings: Settings) -> None:
     assert first.text
 
 
-@pytest.mark.parametrize("adapter", ["auto", "none"])
-def test_one_seed_one_solution_of_a_real_model(smollm2: Path, adapter: Name) -> None:
-    settings = Settings("sg", max_tokens=24, sampling=Sampling(0.8, seed=11))
+def test_one_seed_one_solution_of_a_real_model(smollm2: Path) -> None:
+    settings = Settings("sg", max_tokens=8, sampling=Sampling(0.8, seed=11))
     question = Question("Which is heavier, a cat or a house?", history=(("user", "Hello"), ("assistant", "Hi!")))
     first, *others = solved_in_every_state(
-        lambda: Solver.open(smollm2, adapter=adapter, threads=2, parallel=3, context=1024), question, settings
+        lambda: Solver.open(smollm2, threads=2, parallel=3, context=1024), question, settings
     )
     assert all(same(first, other) for other in others)
 
