@@ -867,7 +867,7 @@ def test_whatever_the_expression_grammar_lets_through_is_read(wide: Engine) -> N
     grammar = expression_grammar(prompts.EQUALS)
     pattern = as_regex(grammar)
     done = sampled(wide, grammar, range(6), 300, (prompts.EQUALS,))
-    assert sum(completion.finish == "stop" for completion in done) >= 3
+    assert any(completion.finish == "stop" for completion in done)
     for completion in done:
         if completion.finish == "stop":
             assert re.fullmatch(pattern, completion.text + prompts.EQUALS)

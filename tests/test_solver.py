@@ -150,7 +150,7 @@ def test_no_token_is_read_twice_by_the_same_weights(tiny_files: Path, tmp_path: 
     with open_tiny(llama, adapter=alora) as solver:
         (engine,) = solver.cast.engines
         probe = Probe(engine)
-        for seed in range(8):
+        for seed in range(40):  # a third of them succeed
             question = Question(f"{seed} customers come. {BIKES}")  # a new one each time: what was read is kept
             guide, fixed = solver.cast.guide.tokens(prompts.guide(question))
             execute, _ = solver.cast.answerer.tokens(prompts.execute(question))
