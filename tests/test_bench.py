@@ -93,7 +93,7 @@ def test_refusals(model, tmp_path, capsys):
     with pytest.raises(ModelError, match="expected a GGUF file"):
         compare(tiny.not_gguf(tmp_path / "text.gguf"), **SMALL)
     assert bench.main([]) == 1
-    assert "run `sgft-edge models pull smollm2`" in capsys.readouterr().err
+    assert "run `sgft-edge models pull`" in capsys.readouterr().err
 
 
 def test_a_child_that_fails_says_why(tmp_path):

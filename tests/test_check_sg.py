@@ -198,7 +198,7 @@ def test_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (SOUND | {"expressions": "5 * 120"}, "'expressions' as a list"),
         (SOUND | {"expressions": [600, 525]}, "'expressions' as a list"),
         (SOUND | {"choices": 7}, "choices: expected texts"),
-        (SOUND | {"choices": {"A": "yes", "B": 5}}, "choices: expected letters"),
+        (SOUND | {"choices": {"A": "yes", "B": None}}, "choices: expected letters"),
     ],
 )
 def test_bad_rows_are_named_by_file_and_line(

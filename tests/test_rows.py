@@ -66,7 +66,7 @@ class Stage:
     """Runs strategy `exact` with one model in both roles and given expressions."""
 
     def __init__(self, path: Path) -> None:
-        self.engine = Engine(path, slots=1, window=1024, threads=1)
+        self.engine = Engine(path, slots=1, window=2048, threads=1)
         self.model = self.engine.model
         self.writer = Writer(self.model)
         self.puppet = Puppet(self.engine)

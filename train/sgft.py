@@ -178,7 +178,7 @@ def _begin(out: Path, settings: TrainSettings) -> None:
     if path.is_file():
         defaults = {field.name: field.default for field in dataclasses.fields(TrainSettings)}
         found = defaults | json.loads(path.read_text(encoding="utf-8"))  # a newer version has more settings
-        other = sorted(key for key in own if found[key] != own[key])
+        other = sorted(key for key, value in json.loads(json.dumps(own)).items() if _listed(found[key]) != value)
         if other:
             raise InputError(
                 f"--out {out}: expected the settings of the run that began there, found other {', '.join(other)}: "
@@ -189,6 +189,11 @@ def _begin(out: Path, settings: TrainSettings) -> None:
         raise InputError(f"--out {out}: expected a folder that is not there, or one of a run to go on with")
     with writing(out):
         write_atomically(path, json.dumps(own, indent=1))
+
+
+def _listed(value: Any) -> Any:
+    """A setting as JSON has it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _metrics(out: Path) -> list[dict[str, Any]]:

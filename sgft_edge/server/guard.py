@@ -101,7 +101,8 @@ class Guard:
 def host_name(given: str) -> str:
     """A name as a Host header has it, without a port: `MyBox.local:80` is `mybox.local`. Raises `InputError`."""
     try:
-        parts = urlsplit(f"//{given.strip()}")
+        address = given.strip()
+        parts = urlsplit(f"//[{address}]" if address.count(":") > 1 and "[" not in address else f"//{address}")
         name = (parts.hostname or "").rstrip(".").encode("idna").decode()
         fits = parts.port is None or parts.port > 0
     except ValueError:  # UnicodeError is one
