@@ -16,7 +16,7 @@ from sgft_edge.question import Question
 from sgft_edge.templates import ChatTemplate
 
 SIZE = 12_000  # characters; what grows with their square shows at this size already
-FLOOR = 0.1  # seconds, below which a ratio is noise
+FLOOR = 0.25  # seconds, below which a ratio is noise
 PIECES = (
     "answer (", "the answer is ", "the answer is not ", "answer:", "answer to ", "#### ", "\\boxed{",
     "\\boxed{1}", "\\frac{", "\\frac1", "\\text{", "{", "}", "{}", "(", ")", "[1, ", "(1, ", "$", "**", "* ",
