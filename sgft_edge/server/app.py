@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sgft_edge import __version__
 from sgft_edge.machine import peak_bytes, resident_bytes
@@ -113,6 +113,19 @@ class Endpoints:
         return JSONResponse(wire.reply(asked, event.solution))
 
 
+class Ending:
+    """Ends what is still at work when the server ends, which cancels it, without a traceback on the terminal."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            return
+
+
 class EventStream(Response):
     """Server-sent events of some work, whose first event is known; it is closed once the client has gone."""
 
@@ -177,7 +190,7 @@ def application(
         yield
         await asyncio.to_thread(desk.close)
 
-    middleware = [Middleware(Guard, key=key, hosts=tuple(map(host_name, hosts)), origins=allowed)]
+    middleware = [Middleware(Ending), Middleware(Guard, key=key, hosts=tuple(map(host_name, hosts)), origins=allowed)]
     if allowed:
         methods = ["GET", "POST"]
         middleware.append(Middleware(CORSMiddleware, allow_origins=allowed, allow_methods=methods, allow_headers=["*"]))
