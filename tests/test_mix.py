@@ -37,9 +37,11 @@ def test_files_are_joined_some_in_part_without_what_is_held_out(tmp_path: Path) 
 
 def test_a_limit_takes_of_all_files_alike(tmp_path: Path) -> None:
     files = [write(tmp_path / f"{name}.jsonl", [f"{name}{n}" for n in range(50)]) for name in "abc"]
-    taken = [row.id for row in read_mix(settings(*files, rows=30)).rows]
+    mix = read_mix(settings(*files, rows=30))
+    taken = [row.id for row in mix.rows]
     assert len(set(taken)) == 30
     assert {id_[0] for id_ in taken} == set("abc")
+    assert [part.rows for part in mix.parts] == [sum(id_.startswith(name) for id_ in taken) for name in "abc"]
     assert taken == [row.id for row in read_mix(settings(*files, rows=30)).rows]
 
 

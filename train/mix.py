@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,21 +35,21 @@ def read_mix(settings: TrainSettings) -> Mix:
     """The rows that `settings` name. Raises `InputError` where a file or an id is not there."""
     left_out = read_ids(Path(settings.held_out)) if settings.held_out else set()
     rows: list[Row] = []
-    parts: list[Part] = []
+    digests: list[tuple[str, str]] = []
     unknown = set(left_out)
     for source in settings.data:
         path, limit = _source(source)
         found = read_sg(path)
         unknown -= {row.id for row in found}
-        taken = [row for row in found if row.id not in left_out][:limit]
-        rows += taken
-        parts.append(Part(path.name, file_digest(path), len(taken)))
+        rows += [row for row in found if row.id not in left_out][:limit]
+        digests.append((path.name, file_digest(path)))
     if settings.held_out and unknown == left_out:
         raise InputError(f"held_out: {settings.held_out}: expected ids of rows of the data, found none of them")
     if settings.rows:
         random.Random(settings.seed).shuffle(rows)
         rows = rows[: settings.rows]
-    return Mix(rows, parts)
+    counts = Counter(row.file for row in rows)
+    return Mix(rows, [Part(file, digest, counts[file]) for file, digest in digests])
 
 
 def read_ids(path: Path) -> Set[str]:
