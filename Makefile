@@ -8,7 +8,7 @@ QUESTION ?= A baker sells 24 rolls in the morning and half as many in the aftern
 export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF
 
 # Each worker of the tests computes in one thread: more would wait for each other.
-PYTEST := OMP_THREAD_LIMIT=1 OMP_WAIT_POLICY=passive $(BIN)/pytest
+PYTEST := OMP_NUM_THREADS=1 OMP_THREAD_LIMIT=1 OMP_WAIT_POLICY=passive $(BIN)/pytest
 WORKERS ?= auto
 PARALLEL := --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 

@@ -25,6 +25,7 @@ from convert.proof import Check, Proof
 from convert.request import Options, Source, open_source
 from convert.samples import Sample, samples_for
 from convert.staging import need_room, staged
+from convert.threads import heed_thread_limit
 from sgft_edge.progress import progress
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def export(options: Options) -> Result:
 
     Raises `ConversionError` and its kinds, `InputError`, `ModelError`.
     """
+    heed_thread_limit()
     source = open_source(options)
     with staged(options.out, options.force) as folder:
         run = _Export(options, source, folder)

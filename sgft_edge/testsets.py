@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sgft_edge.errors import InputError, SgftError
+from sgft_edge.errors import InputError
+from sgft_edge.hub_rows import load_rows
 from sgft_edge.problems import Problem, problem_of, read_problems
 
 Row = Mapping[str, Any]
@@ -78,23 +79,6 @@ def find_problems(source: str | Path) -> Iterator[Problem]:
     if name not in KNOWN:
         raise InputError(f"input: expected a JSONL file or one of {', '.join(KNOWN)}, found {str(source)!r}")
     known = KNOWN[name]
-    rows = _load(known, split or known.split)
+    rows = load_rows(known.repository, known.configuration, split or known.split)
     label = str(source).replace(":", "-")
     return (problem_of(n, {"id": f"{label}-{n}"} | known.read(row)) for n, row in enumerate(rows, start=1))
-
-
-def _load(found: PublicSet, split: str) -> Any:
-    try:
-        import datasets
-        from huggingface_hub.utils import logging
-    except ImportError as e:
-        raise SgftError("sets by name need the package datasets: pip install 'sgft-edge[data]'") from e
-    datasets.disable_progress_bars()
-    for noisy in (datasets.logging, logging):
-        noisy.set_verbosity_error()
-    try:
-        return datasets.load_dataset(found.repository, found.configuration, split=split)
-    except Exception as e:  # whatever network, hub, cache and file formats raise
-        reason = str(e).strip().partition("\n")[0] or type(e).__name__
-        place = f"{found.repository}, split {split}"
-        raise SgftError(f"{place}: cannot be loaded: {reason}: try again, or name a JSONL file") from e

@@ -112,7 +112,7 @@ def test_a_file_goes_before_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         list(find_problems("missing.jsonl"))
 
 
-def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(Exception, match=r"pip install 'sgft-edge\[data\]'"):
-        find_problems("gsm8k")
+def test_without_the_package_it_says_what_to_install(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "datasets.py").write_text("raise ImportError\n")
+    done = run("-c", SHOW, "gsm8k", PYTHONPATH=str(tmp_path))
+    assert "pip install 'sgft-edge[data]'" in done.stderr

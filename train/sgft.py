@@ -43,8 +43,10 @@ STATE = "state"
 def train(settings: TrainSettings) -> Path:
     """Train, or go on with it; returns the adapter's folder. Raises `InputError`, `ConversionError`."""
     from convert.base import find_base
+    from convert.threads import heed_thread_limit
     from train.processes import Processes
 
+    heed_thread_limit()
     out = Path(settings.out)
     processes = Processes()
     if processes.is_main:
