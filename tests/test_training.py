@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -175,6 +177,36 @@ def test_train_and_export(base: Path, tmp_path: Path, method: str) -> None:
     assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
     exported = ["--format", "adapter", "--verify-rows", "2"]
     assert export_gguf.main([str(out), "--out", str(tmp_path / "export"), *exported]) == 0
+
+
+def test_a_training_goes_on_from_an_adapter(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert sgft.main(options(base, first, "--epochs", "3")) == 0
+    assert sgft.main(options(base, second, "--epochs", "0.2", "--adapter", str(first), "--seed", "1")) == 0
+    begun, ended = (
+        json.loads((out / "metrics.jsonl").read_text().splitlines()[n]) for out, n in ((first, 0), (second, 0))
+    )
+    assert ended["loss"] < begun["loss"]
+    digest = hashlib.sha256((first / "adapter_model.safetensors").read_bytes()).hexdigest()
+    record = json.loads((second / "training.json").read_text())
+    assert record["data"]["adapter_sha256"] == digest
+    assert str(first) not in json.dumps(record)
+    for more, complaint in (
+        (("--adapter", str(first), "--rank", "2"), "expected r 2, found 16"),
+        (("--adapter", str(tmp_path)), "adapter: cannot read"),
+    ):
+        capsys.readouterr()
+        assert sgft.main(options(base, tmp_path / "no", *more)) == 2
+        assert complaint in capsys.readouterr().err
+        shutil.rmtree(tmp_path / "no")
+    (first / "training.json").write_text('{"base": {"digest": "0123"}}')
+    assert sgft.main(options(base, tmp_path / "no", "--adapter", str(first))) == 2
+    assert "was trained on another base" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "no")
+    (first / "training.json").unlink()
+    (first / "adapter_model.safetensors").write_bytes(b"x")
+    assert sgft.main(options(base, tmp_path / "no", "--adapter", str(first))) == 2
+    assert "cannot be loaded" in capsys.readouterr().err
 
 
 def test_a_killed_run_goes_on_to_the_same_result(base: Path, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def record_of(
         "settings": {
             key: value
             for key, value in dataclasses.asdict(settings).items()
-            if key not in ("base", "out", "data", "dev")
+            if key not in ("base", "out", "data", "dev", "adapter")
         },
         "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
     }

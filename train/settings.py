@@ -28,7 +28,8 @@ class TrainSettings:
     or, as FILE:N, the first N rows that are not left out; `held_out` is a file that names rows that are, by an id a
     line; `dev` is the file that progress is judged by. `rows` limits all of the data together, after it was
     shuffled (0: all rows), `guide_rows` how many of them the role guide learns from, `renumbered` adds so many
-    copies of each row with other numbers, for the roles that write expressions. `method` is a LoRA, an activated
+    copies of each row with other numbers, for the roles that write expressions. `adapter` is the folder of an adapter
+    of the same form to go on from. `method` is a LoRA, an activated
     LoRA, or LISA, which trains the base itself: `lisa_blocks` of its blocks at a time, drawn anew every
     `lisa_every` steps. `layers` is how many of the upper blocks have a LoRA (0: all), `dropout` is the LoRA's.
     `batch` counts rows, `accumulate` batches to one step of the optimizer, `warmup` is a share of all steps.
@@ -51,6 +52,7 @@ class TrainSettings:
     rows: int = 0
     guide_rows: int = 0
     renumbered: int = 0
+    adapter: str = ""
     method: str = "lora"
     lisa_blocks: int = 2
     lisa_every: int = 10
@@ -116,6 +118,8 @@ class TrainSettings:
             raise InputError(f"warmup and dropout: expected less than 1, found {self.warmup} and {self.dropout}")
         if self.method == "lisa" and self.load_in_4bit:
             raise InputError("load_in_4bit: LISA trains the base itself: choose one")
+        if self.method == "lisa" and self.adapter:
+            raise InputError("adapter: LISA trains the base itself: choose one")
         if self.method == "alora" and self.dora:
             raise InputError("dora: an activated LoRA has no such form: choose one")
 

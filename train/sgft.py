@@ -89,6 +89,7 @@ class _Run:
         from train.loop import Trainer
         from train.model import adapted, arithmetic_of, invocation_of, load
         from train.record import record_of, writing
+        from train.start import start_from
 
         self.settings, self.out, self.dev = settings, out, dev
         self.writer, self.checked, self.processes = writer, checked, processes
@@ -96,6 +97,8 @@ class _Run:
         autocast = arithmetic_of(settings, processes.device)
         self.mark = invocation_of(writer.model, list(examples)) if settings.method == "alora" else []
         self.model = adapted(load(base, settings, autocast), settings).to(processes.device)
+        if settings.adapter:
+            data = data | {"adapter_sha256": start_from(self.model, Path(settings.adapter), base)}
         self.trainer: Trainer = Trainer(self.model, settings, examples, self.mark, processes, autocast)
         self.record = record_of(base, tokenizer, settings, data, processes.count)
         if self.trainer.resume(out / STATE) and processes.is_main:
