@@ -15,7 +15,6 @@ from sgft_edge.binding import peek
 from sgft_edge.errors import ModelError
 from sgft_edge.files import config_folder
 from sgft_edge.manifest import Entry, Manifest, package_models, put, remove, requirements, toml_text
-from sgft_edge.settings import DEFAULT_MODEL
 from sgft_edge.store import file_digest
 
 MINIMAL = {"title": "Tiny", "role": "model", "file": "tiny.gguf", "licence": "MIT"}
@@ -38,7 +37,7 @@ def test_packaged_manifest_loads():
 
 
 def test_packaged_adapters_lie_in_the_package():
-    """Each is the file that the manifest describes, and the default's trained with the prompts of now."""
+    """Each is the file that the manifest describes, trained with the prompts of now."""
     adapters = [entry for entry in Manifest.load().entries.values() if entry.role == "adapter"]
     assert adapters
     for entry in adapters:
@@ -47,8 +46,7 @@ def test_packaged_adapters_lie_in_the_package():
         assert entry.base in Manifest.load().entries
         found = AdapterFile.read(path)
         assert found.trained_for
-        assert entry.prompts_digest == peek(path, PROMPTS_KEY)
-        assert entry.base != DEFAULT_MODEL or entry.prompts_digest == found.prompts_digest
+        assert entry.prompts_digest == found.prompts_digest == peek(path, PROMPTS_KEY)
 
 
 @pytest.mark.parametrize(
