@@ -22,7 +22,7 @@ from sgft_edge.cast import Cast, open_cast
 from sgft_edge.device import physical_cores
 from sgft_edge.engine import Engine
 from sgft_edge.problems import read_problems
-from sgft_edge.role import Role
+from sgft_edge.role import LocalRole
 
 PARALLEL = 8
 
@@ -75,10 +75,10 @@ def _two(model: str, threads: int) -> Cast:
     """The same cast, with an engine of its own for the answerer."""
     cast = _one(model, threads)
     role = cast.answerer
-    assert isinstance(role, Role)
+    assert isinstance(role, LocalRole)
     engine = Engine(role.engine.model.path, slots=PARALLEL, window=1024, threads=threads)
     adapters = {task: engine.adapter(adapter.path) for task, adapter in role.adapters.items()}
-    return replace(cast, answerer=Role("answerer", engine, role.template, adapters))
+    return replace(cast, answerer=LocalRole("answerer", engine, role.template, adapters))
 
 
 def _seconds(solver: Solver, questions: Sequence[Question], at_once: bool) -> float:

@@ -21,8 +21,9 @@ from sgft_edge.child import run_child
 from sgft_edge.device import physical_cores
 from sgft_edge.engine import Engine
 from sgft_edge.problems import read_problems
-from sgft_edge.role import Role, template_of
+from sgft_edge.role import LocalRole
 from sgft_edge.store import resolve
+from sgft_edge.tokens import template_of
 from sgft_edge.tuning import Tuning
 
 CONTEXT = 1024
@@ -73,7 +74,7 @@ def _cast(model: str, engine: Engine) -> Cast:
         require_gpu=False,
     )
     cast.close()
-    role = Role("answerer", engine, template_of(engine.model))
+    role = LocalRole("answerer", engine, template_of(engine.model))
     return replace(cast, guide=role, answerer=role)
 
 

@@ -9,7 +9,7 @@ from sgft_edge import prompts
 from sgft_edge.binding import Model
 from sgft_edge.errors import InputError
 from sgft_edge.problems import read_problems
-from sgft_edge.role import prompt_tokens, template_of
+from sgft_edge.tokens import prompt_tokens, template_of
 
 WINDOW = 2048  # tokens of the longest sample
 TEXT_CHUNK = 512  # tokens of one sample cut from a plain text, as in llama.cpp's tools

@@ -22,8 +22,8 @@ from convert.tokenizer_files import SPACE, load_tokenizer
 from sgft_edge import prompts
 from sgft_edge.binding import Model
 from sgft_edge.question import Question
-from sgft_edge.role import prompt_tokens, template_of
 from sgft_edge.templates import ChatTemplate
+from sgft_edge.tokens import prompt_tokens, template_of
 
 HARD_STRINGS = (
     "",

@@ -1,14 +1,38 @@
-"""What strategies and the loop ask of those who write text: the engine of a GGUF file, or an endpoint."""
+"""What strategies and the loop are given: who writes, such as a file's engine or an endpoint, and what they wrote."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
-from sgft_edge.engine import Completion, Usage
 from sgft_edge.prompts import Prompt
 from sgft_edge.schema import Form, JsonSchema
 from sgft_edge.settings import Sampling
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of one role: read or forced, sampled, taken over from a KV cache; and the decode calls it had a share in.
+
+    `seconds` is that share in the calls' time; of an endpoint, its requests' time.
+    """
+
+    prefilled: int = 0
+    decoded: int = 0
+    reused: int = 0
+    calls: int = 0
+    seconds: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A decoded text without the stop string that ended it; `tokens` were sampled for it, the ending one included."""
+
+    text: str
+    tokens: int
+    finish: Literal["stop", "end", "length"]
+    ending: str = ""
 
 
 class Request(Protocol):
@@ -19,13 +43,6 @@ class Request(Protocol):
 
     @property
     def engine(self) -> Backend: ...
-
-
-class Seat(Protocol):
-    """A place for one question at a backend."""
-
-    def close(self) -> None:
-        """Give the place back; a completion under way is dropped."""
 
 
 class Backend(Protocol):

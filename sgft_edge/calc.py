@@ -13,10 +13,9 @@ from fractions import Fraction
 
 from sgft_edge import prompts
 from sgft_edge.arithmetic import evaluate, format_value
-from sgft_edge.backend import Request
-from sgft_edge.engine import Completion
+from sgft_edge.backend import Completion, Request
 from sgft_edge.errors import EvaluationError
-from sgft_edge.strategies import ANSWER_ROOM, LETTER_TOKENS, Task, Writing, settle
+from sgft_edge.task import ANSWER_ROOM, LETTER_TOKENS, Task, Writing, settle
 
 _LEAD = 6  # tokens in which a value must begin after its equals sign
 _DIGITS = tuple("0123456789-")

@@ -17,9 +17,9 @@ from sgft_edge.engine import Engine
 from sgft_edge.errors import EngineError, InputError
 from sgft_edge.manifest import Entry
 from sgft_edge.prefixes import PrefixStore
-from sgft_edge.role import Role as LocalRole
-from sgft_edge.role import template_of
+from sgft_edge.role import LocalRole
 from sgft_edge.store import entry_for, file_digest, resolve
+from sgft_edge.tokens import template_of
 from sgft_edge.tuning import Tuning, tuning_for
 
 

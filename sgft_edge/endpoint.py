@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from sgft_edge.engine import Completion, Usage
+from sgft_edge.backend import Completion, Usage
 from sgft_edge.errors import EngineError, InputError, SgftError
 from sgft_edge.prompts import Prompt
 from sgft_edge.schema import Form, JsonSchema

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from sgft_edge.backend import Completion, Usage
 from sgft_edge.binding import Adapter, Context, Grammar, Model
 from sgft_edge.device import Device
 from sgft_edge.errors import ContextOverflow, EngineError, SgftError
@@ -40,30 +41,6 @@ from sgft_edge.tuning import Tuning
 Cell = tuple[int, Adapter | None]
 _UTF8 = codecs.getincrementaldecoder("utf-8")
 _PREFIXES = 8  # fixed prefixes whose state is kept in memory
-
-
-@dataclass(slots=True)
-class Usage:
-    """Tokens of one role: read or forced, sampled, taken over from a KV cache; and the decode calls it had a share in.
-
-    `seconds` is that share in the calls' time; of an endpoint, its requests' time.
-    """
-
-    prefilled: int = 0
-    decoded: int = 0
-    reused: int = 0
-    calls: int = 0
-    seconds: float = field(default=0.0, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """A decoded text without the stop string that ended it; `tokens` were sampled for it, the ending one included."""
-
-    text: str
-    tokens: int
-    finish: Literal["stop", "end", "length"]
-    ending: str = ""
 
 
 class Sequence:

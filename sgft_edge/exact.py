@@ -10,26 +10,25 @@ writes each step when it has seen the values of those before.
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import replace
 from fractions import Fraction
 
 from sgft_edge import prompts
-from sgft_edge.arithmetic import evaluate, format_value
-from sgft_edge.backend import Request, Turn
-from sgft_edge.engine import Completion
+from sgft_edge.arithmetic import format_value
+from sgft_edge.backend import Completion, Request, Turn
+from sgft_edge.chain import UNIT_FACTS, value_after
 from sgft_edge.errors import EvaluationError, GuidanceError
 from sgft_edge.gbnf import expression_grammar, gbnf_literal
 from sgft_edge.guidance import MAX_STEPS, STEP_GRAMMAR, Guidance, parse
 from sgft_edge.numerals import numbers_in
+from sgft_edge.plain import sg
 from sgft_edge.settings import Sampling
 from sgft_edge.solution import Event, Step
-from sgft_edge.strategies import Task, Writing, again, conclude, sg, stepwise, write_guidance
+from sgft_edge.task import Task, Writing, again, conclude, stepwise, write_guidance
 
 EXPRESSION_TOKENS = 48
 STEP_TOKENS = 64
-UNIT_FACTS = ("1", "2", "7", "12", "24", "60", "100")  # halves and pairs, weeks, dozens, months, hours, minutes, cents
-_NUMBER = re.compile(r"[0-9][0-9,]*(?:\.[0-9]+)?")
 _PERCENTAGE = re.compile(r"(?<![0-9.,])[0-9.,]+ ?(?:%|percent)")
 
 Writes = Generator[Request, Completion, None]
@@ -129,7 +128,7 @@ class Execution:
             return
         self._force(written.text, author=answerer)
         emit(Event("expression", written.text))
-        value = evaluate(with_exact_values(written.text, self._values))
+        value = value_after(written.text, self._values)
         self._values.append(value)
         self.steps.append(Step(text, written.text, format_value(value)))
         emit(Event("value", format_value(value)))
@@ -153,14 +152,3 @@ class Execution:
         for turn in self._turns:
             if author is None or not turn.shares_text_with(author):
                 turn.force(text)
-
-
-def with_exact_values(expression: str, values: Sequence[Fraction]) -> str:
-    """An expression with each rounded value of an earlier step replaced by the exact one."""
-    rounded = {format_value(abs(v)): abs(v) for v in values if Fraction(format_value(v)) != v}
-
-    def replace_rounded(match: re.Match[str]) -> str:
-        exact_value = rounded.get(match[0])
-        return f"({exact_value.numerator} / {exact_value.denominator})" if exact_value else match[0]
-
-    return _NUMBER.sub(replace_rounded, expression)

@@ -14,8 +14,8 @@ from typing import Any
 
 from sgft_edge import answers
 from sgft_edge.arithmetic import GROUPED, evaluate, format_value
+from sgft_edge.chain import UNIT_FACTS
 from sgft_edge.errors import EvaluationError, GuidanceError
-from sgft_edge.exact import UNIT_FACTS
 from sgft_edge.guidance import parse
 from sgft_edge.numerals import numbers_in
 

@@ -17,8 +17,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from sgft_edge.backend import Backend, Request
-from sgft_edge.engine import Completion
+from sgft_edge.backend import Backend, Completion, Request
 from sgft_edge.errors import EngineError, SgftError
 
 Steps = Generator[Request, Completion, Any]

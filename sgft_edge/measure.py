@@ -122,7 +122,8 @@ def _not_as_many(job: Job, tokens: int) -> str:
 
 
 def _engine(job: Job) -> _Complete:
-    from sgft_edge.engine import Engine, Usage
+    from sgft_edge.backend import Usage
+    from sgft_edge.engine import Engine
 
     tuning = Tuning(**job.tuning) if job.tuning is not None else Tuning(job.threads, job.threads)
     engine = Engine(Path(job.model), window=job.context, device=choose(job.device), tuning=tuning)

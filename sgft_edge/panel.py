@@ -13,8 +13,9 @@ from dataclasses import replace
 from sgft_edge.answers import is_correct
 from sgft_edge.calc import calc
 from sgft_edge.exact import exact
+from sgft_edge.plain import program
 from sgft_edge.solution import Event
-from sgft_edge.strategies import Draft, Task, Writing, program
+from sgft_edge.task import Draft, Task, Writing
 
 WAYS: Mapping[str, Callable[[Task], Writing]] = {"exact": exact, "program": program, "calc": calc}
 

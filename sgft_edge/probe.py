@@ -34,7 +34,8 @@ def main() -> int:
 
 def costs(model: str, tuning: Mapping[str, Any], drafts: Sequence[int]) -> dict[str, float]:
     """The time of a batch with so many guessed tokens, in times of a batch without; medians, measured in turn."""
-    from sgft_edge.engine import Engine, Usage
+    from sgft_edge.backend import Usage
+    from sgft_edge.engine import Engine
 
     settings = replace(Tuning(**tuning), draft_tokens=max(drafts))  # makes room for as many rows of logits
     engine = Engine(Path(model), window=_DEPTH + max(drafts) + 1, tuning=settings)

@@ -5,45 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from sgft_edge.binding import Adapter, Model
-from sgft_edge.engine import Engine, Request, Sequence, Usage
+from sgft_edge.backend import Usage
+from sgft_edge.binding import Adapter
+from sgft_edge.engine import Engine, Request, Sequence
 from sgft_edge.prompts import Prompt
 from sgft_edge.schema import Form, JsonSchema
 from sgft_edge.settings import Sampling
 from sgft_edge.templates import ChatTemplate
-
-
-def template_of(model: Model) -> ChatTemplate:
-    """The chat template that a model's file carries, or the one that fits its vocabulary. Raises `TemplateError`."""
-    has_chatml = len(model.tokenize("<|im_start|>", special=True)) == 1
-    return ChatTemplate.for_model(model.chat_template, model.token_text(model.bos), model.eos_text, has_chatml)
-
-
-def prompt_tokens(model: Model, template: ChatTemplate, prompt: Prompt) -> tuple[list[int], int]:
-    """A prompt's token ids, and how many of them come before the question.
-
-    Markup and contents are tokenized apart, so that a control token spelled out in a question is plain text.
-    """
-    if not prompt.messages:
-        ids = model.tokenize(prompt.answer_prefix)
-        return [model.bos, *ids] if model.add_bos else ids, 0
-    segments = template.render(prompt.messages, prompt.answer_prefix)
-    asked = next(content.strip() for role, content in prompt.messages if role == "user")
-    question = next(i for i, part in enumerate(segments) if not part.markup and part.text.endswith(asked))
-    ids = []
-    fixed = 0
-    for i, segment in enumerate(segments):
-        if i == question:
-            fixed = len(ids)
-        ids += model.tokenize(segment.text, special=segment.markup)
-    if model.add_bos and ids[:1] != [model.bos]:
-        ids.insert(0, model.bos)
-        fixed += 1
-    return ids, fixed
+from sgft_edge.tokens import prompt_tokens
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
+class LocalRole:
     """Who writes: an engine's model, its chat template, and adapters by the tasks that they are on for."""
 
     name: str
@@ -56,13 +29,13 @@ class Role:
         return self.adapters.get(task)
 
     def shares_weights_with(self, other: object, task: str) -> bool:
-        if not isinstance(other, Role) or self.engine is not other.engine:
+        if not isinstance(other, LocalRole) or self.engine is not other.engine:
             return False
         return self.adapter_for(task) is other.adapter_for(task)
 
-    def turn(self, seat: Sequence, alone: bool = False) -> Turn:
+    def turn(self, seat: Sequence, alone: bool = False) -> LocalTurn:
         seat.alone = alone
-        return Turn(self, seat)
+        return LocalTurn(self, seat)
 
     def require_grammar(self) -> None:
         """An engine holds any text to a grammar."""
@@ -79,17 +52,17 @@ class Role:
         return prompt_tokens(self.engine.model, self.template, prompt)
 
 
-class Turn:
+class LocalTurn:
     """A role's work on one sequence; several roles of one engine may take turns on the same sequence."""
 
-    def __init__(self, role: Role, sequence: Sequence) -> None:
+    def __init__(self, role: LocalRole, sequence: Sequence) -> None:
         self.role = role
         self.usage = Usage()
         self._sequence = sequence
 
     def shares_text_with(self, other: object) -> bool:
         """Whether what one writes stands before the other as well."""
-        return isinstance(other, Turn) and self._sequence is other._sequence
+        return isinstance(other, LocalTurn) and self._sequence is other._sequence
 
     def read(self, prompt: Prompt, reserve: int) -> str:
         """Take up a prompt, with room for `reserve` tokens after it; returns how the answer begins.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:  # llama.cpp is not loaded for what needs no model
-    from sgft_edge.engine import Usage
+    from sgft_edge.backend import Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,45 +4,26 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Self
 
-from sgft_edge import strategies
 from sgft_edge.adapters import Name
-from sgft_edge.backend import Request
-from sgft_edge.calc import calc
+from sgft_edge.backend import Completion, Request
 from sgft_edge.cast import Cast, open_cast
 from sgft_edge.computed import computed, events_of
-from sgft_edge.engine import Completion
 from sgft_edge.errors import GuidanceError, InputError, SgftError
-from sgft_edge.exact import exact
 from sgft_edge.guidance import parse
 from sgft_edge.loop import Job, Loop, Seats
-from sgft_edge.panel import panel
+from sgft_edge.plain import reshape
 from sgft_edge.question import Question
 from sgft_edge.schema import JsonSchema
 from sgft_edge.settings import DEFAULT_CONTEXT, Settings
 from sgft_edge.solution import Event, Solution
-from sgft_edge.strategies import Task, Writing
+from sgft_edge.strategies import STRATEGIES, choose
+from sgft_edge.task import Task, stepwise
 from sgft_edge.votes import Ballot, votes_of
-
-_STRATEGIES: Mapping[str, Callable[[Task], Writing]] = {
-    "direct": strategies.direct,
-    "cot": strategies.cot,
-    "plan": strategies.plan,
-    "calc": calc,
-    "program": strategies.program,
-    "sg": strategies.sg,
-    "exact": exact,
-    "panel": panel,
-    "guidance": strategies.guidance,
-    "chat": strategies.chat,
-    "complete": strategies.complete,
-}
-_PLANNED = ("exact", "panel")  # a guidance is executed exactly
-_REPLIES = ("chat", "complete")  # these have no answer to vote on, and keep to a grammar themselves
 
 Work = Generator[Request, Completion, Solution]
 
@@ -184,11 +165,12 @@ class Solver:
 
     def require(self, strategy: str, stepwise: bool = False, shaped: bool = False) -> None:
         """Raise `InputError` where an endpoint cannot do what a strategy asks of it."""
-        if strategy in _PLANNED or shaped:
+        found = STRATEGIES[strategy]
+        if found.planned or shaped:
             self.cast.answerer.require_grammar()
-        if strategy in _PLANNED and stepwise:
+        if found.planned and stepwise:
             self.cast.guide.require_grammar()
-        if strategy in ("calc", "panel"):
+        if found.interrupts:
             self.cast.answerer.require_interruption()
 
     def hold(self, schema: JsonSchema) -> None:
@@ -223,10 +205,10 @@ class Solver:
             return Ballot(self._loop, [Job.ended(solution)])
         if settings.plan == "auto":
             settings = replace(settings, plan=self.cast.plan)
-        strategy, why = self._choose(asked, settings.strategy)
-        stepwise = strategy in _PLANNED and strategies.stepwise(asked, settings)
-        self.require(strategy, stepwise, isinstance(settings.grammar, str))
-        needs = self.cast.sequences(stepwise)
+        strategy, why = choose(asked, settings.strategy, self.cast.auto, self.cast.auto_choices)
+        interleaved = STRATEGIES[strategy].planned and stepwise(asked, settings)
+        self.require(strategy, interleaved, isinstance(settings.grammar, str))
+        needs = self.cast.sequences(interleaved)
         if any(engine.slots < n for engine, n in needs.items()):
             raise InputError("plan stepwise needs two sequences a question: open the solver with this plan")
 
@@ -240,7 +222,7 @@ class Solver:
             answerer = cast.answerer.turn(seats[cast.answerer.engine][-1], alone)
             return self._work(Task(asked, guide, answerer, vote, show), strategy, why, clock[0])
 
-        votable = asked.has_short_answer and strategy not in ("guidance", *_REPLIES)
+        votable = asked.has_short_answer and strategy != "guidance" and not STRATEGIES[strategy].replies
         votes = votes_of(settings if votable else replace(settings, votes=1))
         shown = [emit, *[lambda event: None] * (len(votes) - 1)]
         return Ballot(
@@ -248,26 +230,10 @@ class Solver:
             [self._loop.submit(partial(start, *vote), needs) for vote in zip(votes, shown, strict=True)],
         )
 
-    def _choose(self, question: Question, wanted: str) -> tuple[str, str]:
-        """The strategy, and the reason for it."""
-        if wanted != "auto":
-            return wanted, "a reply to the conversation" if wanted == "chat" else "asked for"
-        if question.choices:
-            measured = self.cast.auto_choices
-            return measured or "sg", "the question has choices" + (", and this measured best" if measured else "")
-        if question.guidance is not None:
-            numeric = question.is_numeric
-            return "exact" if numeric else "sg", f"the question has {'' if numeric else 'no '}numbers, and a guidance"
-        if not question.is_numeric:
-            return "chat", "the question has no numbers, and nothing to plan"
-        if self.cast.auto is None:
-            return "program", "the question has numbers, and nothing was measured for this model"
-        return self.cast.auto, "the question has numbers, and this measured better for this model"
-
     def _work(self, task: Task, strategy: str, why: str, began: float) -> Work:
-        draft = yield from _STRATEGIES[strategy](task)
-        if task.settings.grammar is not None and strategy not in _REPLIES:
-            draft = yield from strategies.reshape(task, draft)
+        draft = yield from STRATEGIES[strategy].run(task)
+        if task.settings.grammar is not None and not STRATEGIES[strategy].replies:
+            draft = yield from reshape(task, draft)
         return Solution(
             id=task.question.id,
             question=task.question.text,

@@ -17,7 +17,7 @@ from sgft_edge.progress import progress
 from sgft_edge.question import Question
 from sgft_edge.settings import Settings
 from sgft_edge.solution import Solution
-from sgft_edge.strategies import GUIDE_PARTS, parts
+from sgft_edge.strategies import GUIDE_PARTS, is_planned, parts
 
 if TYPE_CHECKING:
     from sgft_edge.solver import Solver
@@ -87,7 +87,7 @@ def _key(
     del key["stop"], key["grammar"]  # nothing that is measured uses them
     del key["reproducible"]  # the same draws, to the last bits
     key |= {"plan": solver.cast.plan if settings.plan == "auto" else settings.plan}
-    if settings.strategy not in ("exact", "panel", "auto"):
+    if not is_planned(settings.strategy):
         del key["plan"], key["operands"]
     if settings.strategy == "auto":
         key["auto"] = [solver.cast.auto, solver.cast.auto_choices]

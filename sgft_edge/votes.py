@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 
-from sgft_edge.engine import Usage
+from sgft_edge.backend import Usage
 from sgft_edge.errors import EngineError, SgftError
 from sgft_edge.loop import Job, Loop
 from sgft_edge.settings import SAMPLED, Settings

@@ -11,8 +11,9 @@ from pathlib import Path
 import llama_cpp.llama_cpp as c
 import numpy as np
 
+from sgft_edge.backend import Completion, Usage
 from sgft_edge.binding import Adapter
-from sgft_edge.engine import Completion, Engine, Request, Sequence, Usage
+from sgft_edge.engine import Engine, Request, Sequence
 from sgft_edge.settings import Sampling
 
 Cells = list[tuple[int, Path | None]]

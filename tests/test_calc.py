@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sgft_edge.arithmetic import format_value
+from sgft_edge.backend import Completion
 from sgft_edge.calc import value_before
-from sgft_edge.engine import Completion
 from sgft_edge.question import Question
 from sgft_edge.settings import Settings
 from sgft_edge.solver import Solver

@@ -26,7 +26,8 @@ from gbnf_regex import as_regex
 
 from sgft_edge import guidance, program, prompts
 from sgft_edge.arithmetic import evaluate
-from sgft_edge.engine import Completion, Engine, Sequence, Usage
+from sgft_edge.backend import Completion, Usage
+from sgft_edge.engine import Engine, Sequence
 from sgft_edge.errors import (
     AdapterMismatch,
     ContextOverflow,
@@ -38,7 +39,7 @@ from sgft_edge.errors import (
 from sgft_edge.gbnf import expression_grammar, gbnf_literal
 from sgft_edge.prompts import Prompt
 from sgft_edge.question import Question
-from sgft_edge.role import Role
+from sgft_edge.role import LocalRole
 from sgft_edge.sampling import Sampler
 from sgft_edge.settings import Sampling
 from sgft_edge.templates import ChatTemplate
@@ -430,11 +431,11 @@ def test_a_text_that_has_ended_needs_more_to_read(engine: Engine) -> None:
 # ------------------------------------------------------------------------------------------------- prompts to tokens
 
 
-def role(engine: Engine, template: str | None = None) -> Role:
+def role(engine: Engine, template: str | None = None) -> LocalRole:
     model = engine.model
     source = template or model.chat_template
     chat = ChatTemplate.for_model(source, model.token_text(model.bos), model.eos_text, has_chatml=True)
-    return Role("guide", engine, chat)
+    return LocalRole("guide", engine, chat)
 
 
 def test_control_tokens_in_a_question_are_plain_text(engine: Engine) -> None:
@@ -567,7 +568,8 @@ def test_a_recurrent_model_works_without_rewinding_or_is_refused(tiny_files: Pat
 LOAD = """
 import json, sys
 from pathlib import Path
-from sgft_edge.engine import Engine, Usage
+from sgft_edge.backend import Usage
+from sgft_edge.engine import Engine
 from sgft_edge.errors import SgftError
 
 base, kind, *paths = sys.argv[1:]
@@ -722,7 +724,8 @@ def test_a_path_need_not_be_utf8(llama: Path, tmp_path: Path) -> None:
 CLOSED = """
 import sys
 from pathlib import Path
-from sgft_edge.engine import Engine, Usage
+from sgft_edge.backend import Usage
+from sgft_edge.engine import Engine
 from sgft_edge.errors import EngineError
 
 def refused(action):

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from sgft_edge import exact, strategies
-from sgft_edge.engine import Completion
+from sgft_edge import exact, plain
+from sgft_edge.backend import Completion
 from sgft_edge.prompts import Prompt
 from sgft_edge.question import Question
 from sgft_edge.settings import Settings
 from sgft_edge.solution import Event, Step
-from sgft_edge.strategies import Draft, Task
+from sgft_edge.task import Draft, Task
 
 QUESTION = Question("A shop sells 5 bikes for 120 dollars each and pays 75 dollars for parts. What is left?")
 PLAN = "1. Find the money from all bikes.\n2. Find what is left."
@@ -200,30 +200,30 @@ def test_a_value_speaks_for_a_choice_or_a_letter_is_forced() -> None:
 
 
 def test_program_is_tried_twice_and_then_thinks() -> None:
-    draft, *_ = solve(strategies.program, [], ["    return 5 * 120 - 75\n"])
+    draft, *_ = solve(plain.program, [], ["    return 5 * 120 - 75\n"])
     assert (draft.solved_by, draft.answer) == ("program", "525")
-    draft, _, answerer, _ = solve(strategies.program, [], ["while True: pass", "    return 1\n"])
+    draft, _, answerer, _ = solve(plain.program, [], ["while True: pass", "    return 1\n"])
     assert (draft.solved_by, draft.answer, len(draft.notes)) == ("program", "1", 1)
     assert answerer.asked[1]["sampling"].temperature > 0
-    draft, *_ = solve(strategies.program, [], ["import os", "exit()", whole("So the answer is 525.")])
+    draft, *_ = solve(plain.program, [], ["import os", "exit()", whole("So the answer is 525.")])
     assert (draft.solved_by, draft.answer, len(draft.notes)) == ("cot", "525", 3)
 
 
 def test_free_answers() -> None:
-    draft, *_ = solve(strategies.cot, [], [Completion("600 - 75 is 525", 512, "length")])
+    draft, *_ = solve(plain.cot, [], [Completion("600 - 75 is 525", 512, "length")])
     assert (draft.answer, draft.truncated) == (None, True)
-    draft, *_ = solve(strategies.cot, [], [Completion("The answer is 525. That is 600", 512, "length")])
+    draft, *_ = solve(plain.cot, [], [Completion("The answer is 525. That is 600", 512, "length")])
     assert (draft.answer, draft.truncated) == ("525", True)
-    draft, *_ = solve(strategies.direct, [], [" 525."])
+    draft, *_ = solve(plain.direct, [], [" 525."])
     assert (draft.text, draft.answer) == ("The answer is 525.", "525")
-    draft, *_ = solve(strategies.sg, [whole(PLAN)], [whole("It is 525.")])
+    draft, *_ = solve(plain.sg, [whole(PLAN)], [whole("It is 525.")])
     assert (draft.guidance, draft.answer) == (PLAN, "525")
-    draft, *_ = solve(strategies.cot, [], [whole("Light of 400 nm scatters more.")], Question("Why is the sky blue?"))
+    draft, *_ = solve(plain.cot, [], [whole("Light of 400 nm scatters more.")], Question("Why is the sky blue?"))
     assert draft.answer is None
-    draft, *_ = solve(strategies.cot, [], [whole("Hm."), "B"], Question("Is it?", {"A": "yes", "B": "no"}))
+    draft, *_ = solve(plain.cot, [], [whole("Hm."), "B"], Question("Is it?", {"A": "yes", "B": "no"}))
     assert draft.answer == "B"
 
 
 def test_a_guidance_that_is_cut_off_loses_its_last_line() -> None:
-    draft, *_ = solve(strategies.sg, [Completion(PLAN + "\n3. And th", 256, "length")], [whole("525")])
+    draft, *_ = solve(plain.sg, [Completion(PLAN + "\n3. And th", 256, "length")], [whole("525")])
     assert draft.guidance == PLAN

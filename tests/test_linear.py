@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from sgft_edge import answers, arithmetic, calc, conversation, failures, guidance, markup, numerals, program
+from sgft_edge.chain import with_exact_values
 from sgft_edge.errors import SgftError
-from sgft_edge.exact import Execution, with_exact_values
+from sgft_edge.exact import Execution
 from sgft_edge.question import Question
 from sgft_edge.templates import ChatTemplate
 

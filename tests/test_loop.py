@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from engines import Probe, assert_read_right, begin, by_base, sampled_tokens, written
 
-from sgft_edge.engine import Completion, Engine, Usage
+from sgft_edge.backend import Completion, Usage
+from sgft_edge.engine import Engine
 from sgft_edge.errors import ContextOverflow, EngineError, GrammarError, InputError
 from sgft_edge.loop import Job, Loop, Seats, Steps
 

@@ -12,8 +12,9 @@ from test_engine import TEXT, ids
 from test_solver import open_tiny
 
 from sgft_edge import Question, Settings
+from sgft_edge.backend import Usage
 from sgft_edge.binding import Adapter
-from sgft_edge.engine import Cell, Engine, Usage
+from sgft_edge.engine import Cell, Engine
 from sgft_edge.prefixes import PrefixStore
 from sgft_edge.solver import Solver
 

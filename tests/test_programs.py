@@ -17,8 +17,8 @@ from sgft_edge.binding import Model
 from sgft_edge.errors import InputError
 from sgft_edge.program import run
 from sgft_edge.question import Question
-from sgft_edge.role import prompt_tokens, template_of
 from sgft_edge.solver import Solver
+from sgft_edge.tokens import prompt_tokens, template_of
 from train import sgft
 from train.check_sg import Row, read_sg
 from train.programs import program_of

@@ -11,7 +11,8 @@ from live import assistant
 from test_solver import BIKES, open_tiny, same
 
 from sgft_edge import Question, Sampling, Settings, Solution, Solver
-from sgft_edge.engine import Completion, Engine, Sequence, Usage
+from sgft_edge.backend import Completion, Usage
+from sgft_edge.engine import Engine, Sequence
 from sgft_edge.prefixes import PrefixStore
 from sgft_edge.tuning import Tuning
 

@@ -12,14 +12,16 @@ import tiny
 from gguf import GGUFValueType
 
 from sgft_edge import exact, prompts
+from sgft_edge.backend import Usage
 from sgft_edge.binding import Model
-from sgft_edge.engine import Engine, Usage
+from sgft_edge.engine import Engine
 from sgft_edge.errors import InputError, SgftError
 from sgft_edge.guidance import parse
 from sgft_edge.question import Question
-from sgft_edge.role import Role, Turn, prompt_tokens, template_of
+from sgft_edge.role import LocalRole, LocalTurn
 from sgft_edge.settings import Settings
-from sgft_edge.strategies import Draft, Task
+from sgft_edge.task import Draft, Task
+from sgft_edge.tokens import prompt_tokens, template_of
 from train.check_sg import Row, read_sg
 from train.rows import ROLES, Example, Writer, end_of_turn
 
@@ -83,8 +85,8 @@ class Stage:
         if plan == "stepwise" and len(steps) < 6:
             self._script(prompts.ANSWER, first=True)
         sequence = self.engine.acquire()
-        role = Role("both", self.engine, template_of(self.model))
-        turns = [Turn(role, sequence) for _ in range(2)]
+        role = LocalRole("both", self.engine, template_of(self.model))
+        turns = [LocalTurn(role, sequence) for _ in range(2)]
         given = row.guidance if plan == "first" else None
         settings = Settings(strategy="exact", plan=plan)
         work = exact.exact(Task(replace(row.question, guidance=given), *turns, settings, lambda event: None))

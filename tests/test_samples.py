@@ -13,7 +13,7 @@ from sgft_edge import prompts
 from sgft_edge.binding import Model
 from sgft_edge.errors import InputError
 from sgft_edge.question import Question
-from sgft_edge.role import prompt_tokens, template_of
+from sgft_edge.tokens import prompt_tokens, template_of
 
 ROWS: list[dict[str, Any]] = [
     {"question": "A shop sells 5 bikes. How many are left of 9?", "guidance": "1. Subtract them.", "answer": "4"},

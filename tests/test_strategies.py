@@ -5,15 +5,15 @@ from fractions import Fraction
 import pytest
 from test_exact import PLAN, QUESTION, Script, solve, whole
 
-from sgft_edge import exact, guidance, prompts, strategies
-from sgft_edge.engine import Completion
+from sgft_edge import exact, guidance, plain, prompts
+from sgft_edge.backend import Completion
 from sgft_edge.errors import ContextOverflow, EngineError
 from sgft_edge.program import run
 from sgft_edge.prompts import Prompt
 from sgft_edge.question import Question
 from sgft_edge.settings import Sampling, Settings
 from sgft_edge.solution import Step
-from sgft_edge.strategies import Task
+from sgft_edge.task import Task, again
 
 CHOICES = {"A": "525 dollars", "B": "600 dollars"}
 
@@ -97,9 +97,7 @@ def test_the_question_decides_about_choices_after_an_exact_value() -> None:
 
 
 def test_a_program_speaks_for_a_choice() -> None:
-    draft, *_ = solve(
-        strategies.program, [], ["    all = 5 * 120\n    return all - 75\n"], Question(QUESTION.text, CHOICES)
-    )
+    draft, *_ = solve(plain.program, [], ["    all = 5 * 120\n    return all - 75\n"], Question(QUESTION.text, CHOICES))
     assert (draft.solved_by, draft.answer) == ("program", "A")
     assert draft.steps == (Step("all", "5 * 120", "600"), Step("return", "600 - 75", "525"))
 
@@ -111,9 +109,7 @@ class Small(Script):
         raise ContextOverflow(3000, 2048)
 
 
-@pytest.mark.parametrize(
-    "strategy", [strategies.direct, strategies.cot, strategies.plan, strategies.program, strategies.sg, exact.exact]
-)
+@pytest.mark.parametrize("strategy", [plain.direct, plain.cot, plain.plan, plain.program, plain.sg, exact.exact])
 def test_an_overflow_is_not_hidden_by_a_fallback(strategy) -> None:  # type: ignore[no-untyped-def]
     steps = strategy(Task(QUESTION, Small([]), Small([]), Settings(), lambda event: None))  # type: ignore[arg-type]
     with pytest.raises(ContextOverflow):
@@ -129,18 +125,18 @@ def test_an_engine_that_fails_is_not_hidden_by_a_fallback() -> None:
 
 def test_the_second_try_has_a_seed_of_its_own() -> None:
     for seed in (0, 7, 2**32 - 1):
-        retry = strategies.again(Sampling(1.0, seed=seed))
+        retry = again(Sampling(1.0, seed=seed))
         assert retry.temperature > 0
         assert retry.seed == (seed + 1) % 2**32
 
 
 def test_a_guide_stops_before_the_answer() -> None:
-    draft, *_ = solve(strategies.sg, [Completion(PLAN + "\n", 30, "stop")], [whole("525")])
+    draft, *_ = solve(plain.sg, [Completion(PLAN + "\n", 30, "stop")], [whole("525")])
     assert draft.guidance == PLAN
 
 
 def test_rational_results_are_not_rounded_on_the_way() -> None:
     source = "    third = 1 / 3\n    return third * 3\n"
     assert run(source).value == Fraction(1)
-    draft, *_ = solve(strategies.program, [], [source])
+    draft, *_ = solve(plain.program, [], [source])
     assert (draft.answer, draft.steps[0].value) == ("1", "0.3333")

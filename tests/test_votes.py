@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from test_solver import BIKES, FREE, all_free, open_tiny, same
 
-from sgft_edge.engine import Usage
+from sgft_edge.backend import Usage
 from sgft_edge.errors import ContextOverflow, InputError, SgftError
 from sgft_edge.loop import Loop
 from sgft_edge.question import Question

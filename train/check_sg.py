@@ -21,9 +21,9 @@ import click
 
 from sgft_edge.answers import extract_number, is_correct
 from sgft_edge.arithmetic import evaluate, format_value
+from sgft_edge.chain import value_after
 from sgft_edge.cli import run
 from sgft_edge.errors import EvaluationError, GuidanceError, InputError
-from sgft_edge.exact import with_exact_values
 from sgft_edge.guidance import parse, violations
 from sgft_edge.numerals import numbers_in
 from sgft_edge.problems import read_rows
@@ -148,7 +148,7 @@ def _leads_astray(row: Row) -> str | None:
         if expression is None:
             continue
         try:
-            values.append(evaluate(with_exact_values(expression, values)))
+            values.append(value_after(expression, values))
         except EvaluationError as e:
             return f"{expression!r}: {e}"
     if not values:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from sgft_edge.arithmetic import evaluate, format_value
-from sgft_edge.exact import with_exact_values
+from sgft_edge.arithmetic import format_value
+from sgft_edge.chain import value_after
 from sgft_edge.guidance import parse
 from sgft_edge.numerals import numbers_in
 from sgft_edge.program import run
@@ -38,7 +38,7 @@ def program_of(row: Row) -> str:
             continue
         names.append(_name(step, names))
         lines.append(f"{INDENT}{names[-1]} = {_named(expression, values, names, given)}")
-        values.append(evaluate(with_exact_values(expression, values)))
+        values.append(value_after(expression, values))
     body = "\n".join((*lines, f"{INDENT}return {names[-1]}"))
     run(body)
     return body

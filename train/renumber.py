@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from sgft_edge.arithmetic import evaluate, format_value
+from sgft_edge.arithmetic import format_value
+from sgft_edge.chain import UNIT_FACTS, value_after
 from sgft_edge.errors import EvaluationError
-from sgft_edge.exact import UNIT_FACTS, with_exact_values
 from sgft_edge.numerals import numbers_in
 from train.check_sg import Row, faults_of
 
@@ -159,7 +159,7 @@ def _read(row: Row, free: set[Fraction]) -> tuple[list[_Parts], list[Fraction]] 
             parts += [expression[end : match.start()], operand]
             end = match.end()
         read.append([*parts, expression[end:]])
-        values.append(evaluate(with_exact_values(expression, values)))
+        values.append(value_after(expression, values))
     return read, values
 
 
@@ -176,7 +176,7 @@ def _computed(
             continue
         text = "".join(part if isinstance(part, str) else _operand(part, numbers, values) for part in parts)
         try:
-            value = evaluate(with_exact_values(text, values))
+            value = value_after(text, values)
         except EvaluationError:
             return None
         if value <= 0 or (1 if whole and before[len(values)].denominator == 1 else 100) % value.denominator:

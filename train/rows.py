@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from sgft_edge import prompts
-from sgft_edge.arithmetic import evaluate, format_value
+from sgft_edge.arithmetic import format_value
 from sgft_edge.binding import Model
+from sgft_edge.chain import value_after
 from sgft_edge.errors import EvaluationError, GuidanceError, InputError
-from sgft_edge.exact import with_exact_values
 from sgft_edge.guidance import parse
-from sgft_edge.role import prompt_tokens, template_of
 from sgft_edge.templates import ChatTemplate
+from sgft_edge.tokens import prompt_tokens, template_of
 from train.check_sg import Row
 from train.programs import program_of
 
@@ -127,5 +127,5 @@ def _expression(expression: str | None, learn_end: bool, values: list[Fraction])
         yield prompts.NOTHING, True
         return
     yield f"{expression}{prompts.EQUALS}", True
-    values.append(evaluate(with_exact_values(expression, values)))
+    values.append(value_after(expression, values))
     yield f" {format_value(values[-1])}", False

@@ -21,7 +21,7 @@ from sgft_edge.guidance import MAX_STEP_WORDS, MAX_STEPS, MAX_WORDS, MIN_STEPS, 
 from sgft_edge.question import Question
 from sgft_edge.settings import Sampling, Settings
 from sgft_edge.solver import Solver
-from sgft_edge.strategies import GUIDANCE_TOKENS
+from sgft_edge.task import GUIDANCE_TOKENS
 from train.check_sg import copies, read_sg
 
 SYSTEM = f"""\
