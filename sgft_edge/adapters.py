@@ -18,8 +18,8 @@ from os import PathLike
 from pathlib import Path
 
 from sgft_edge import prompts
-from sgft_edge.binding import peek
 from sgft_edge.errors import InputError, ModelError
+from sgft_edge.gguf import peek
 from sgft_edge.manifest import Entry, Manifest
 from sgft_edge.store import entry_for, locate, resolve
 

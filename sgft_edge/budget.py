@@ -28,7 +28,7 @@ LEAST_CONTEXT = 512
 
 _MB = 1_000_000
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_BATCH = 512  # tokens of one decode call: `batch` of binding.Context
+_BATCH = 512  # tokens of one decode call: the largest `batch` that `bench --tune` tries
 _PADDING = 256  # llama.cpp rounds the window of a sequence up to a multiple of it
 _MASK = 2  # bytes of the attention mask for each token of a batch and each of the window
 _LOGIT = 4

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from sgft_edge.errors import ModelError, ModelMissing
 from sgft_edge.files import cache_folder, models_folder, read_json, write_atomically
+from sgft_edge.gguf import check_gguf
 from sgft_edge.manifest import Entry, Manifest, package_models, put, read_entries
 
 __all__ = [
     "ModelState",
     "add",
     "add_export",
-    "check_gguf",
     "entry_for",
     "file_digest",
     "is_path",
@@ -252,17 +252,6 @@ def remember_digest(path: Path, digest: str) -> None:
         write_atomically(cache, json.dumps(known, indent=1))
     except (OSError, UnicodeEncodeError):
         return
-
-
-def check_gguf(path: Path) -> None:
-    """Raise ModelError unless the file can be read and starts as GGUF files do."""
-    try:
-        with path.open("rb") as handle:
-            magic = handle.read(4)
-    except OSError as err:
-        raise ModelError(f"cannot read {path}: {err.strerror}") from err
-    if magic != b"GGUF":
-        raise ModelError(f"{path} is not a GGUF file: it starts with {magic!r}, expected b'GGUF'")
 
 
 def is_path(name_or_path: str | os.PathLike[str]) -> bool:

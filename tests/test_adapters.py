@@ -15,10 +15,10 @@ from test_solver import BIKES, PLAN, open_tiny
 
 from sgft_edge import prompts, solve, store
 from sgft_edge.adapters import PROMPTS_KEY, ROLE_KEY, AdapterFile
-from sgft_edge.binding import peek
 from sgft_edge.cast import Cast
 from sgft_edge.errors import AdapterMismatch, ModelError, SgftError
 from sgft_edge.files import models_folder
+from sgft_edge.gguf import peek
 from sgft_edge.manifest import Entry, put
 from sgft_edge.prompts import EXECUTE, GUIDE, WRITE_PROGRAM
 from sgft_edge.question import Question

@@ -11,9 +11,9 @@ import pytest
 
 import sgft_edge.manifest
 from sgft_edge.adapters import PROMPTS_KEY, AdapterFile
-from sgft_edge.binding import peek
 from sgft_edge.errors import ModelError
 from sgft_edge.files import config_folder
+from sgft_edge.gguf import peek
 from sgft_edge.manifest import Entry, Manifest, package_models, put, remove, requirements, toml_text
 from sgft_edge.store import file_digest
 
