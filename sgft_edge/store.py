@@ -58,9 +58,10 @@ def locate(entry: Entry) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def resolve(name_or_path: str | os.PathLike[str]) -> Path:
+def resolve(name_or_path: str | os.PathLike[str], known: Manifest | None = None) -> Path:
     """Return the file of a model given by name or by path, without touching the network.
 
+    `known` is the manifest, read anew where it is not given.
     A path object, and a string that ends in .gguf or has a path separator, is a path; any other string is a name.
     Raises ModelMissing where a known model is not on this machine, ModelError where there is no such name or file.
     """
@@ -69,7 +70,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
         if not path.is_file():
             raise ModelError(f"no model file at {path}; a model's name has no folder and no .gguf")
         return path
-    entry = Manifest.load().get(os.fspath(name_or_path))
+    entry = (known or Manifest.load()).get(os.fspath(name_or_path))
     found = locate(entry)
     if found is None:
         raise missing(entry)
@@ -93,9 +94,12 @@ def missing(entry: Entry) -> ModelMissing:
     return ModelMissing(f"{entry.name} is not on this machine: {mend}")
 
 
-def entry_for(name_or_path: str | os.PathLike[str]) -> Entry | None:
-    """Return the entry of a name, or of a file: the same file, or one with the same digest."""
-    entries = Manifest.load().entries
+def entry_for(name_or_path: str | os.PathLike[str], known: Manifest | None = None) -> Entry | None:
+    """Return the entry of a name, or of a file: the same file, or one with the same digest.
+
+    `known` is the manifest, read anew where it is not given.
+    """
+    entries = (known or Manifest.load()).entries
     if not is_path(name_or_path):
         return entries.get(os.fspath(name_or_path))
     path = Path(name_or_path).expanduser()

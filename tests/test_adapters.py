@@ -13,13 +13,13 @@ from engines import TOLERANCE, Probe
 from gguf import GGUFReader, GGUFWriter
 from test_solver import BIKES, PLAN, open_tiny
 
-from sgft_edge import prompts, solve, store
+from sgft_edge import gguf, manifest, prompts, sizes, solve, store
 from sgft_edge.adapters import PROMPTS_KEY, ROLE_KEY, AdapterFile
 from sgft_edge.cast import Cast
 from sgft_edge.errors import AdapterMismatch, ModelError, SgftError
 from sgft_edge.files import models_folder
 from sgft_edge.gguf import peek
-from sgft_edge.manifest import Entry, put
+from sgft_edge.manifest import Entry, Manifest, put
 from sgft_edge.prompts import EXECUTE, GUIDE, WRITE_PROGRAM
 from sgft_edge.question import Question
 from sgft_edge.settings import Sampling, Settings
@@ -298,3 +298,36 @@ def test_peek_refuses_what_is_not_gguf(tmp_path: Path, content: bytes | None) ->
     for wrong in (path, tmp_path / "absent.gguf"):
         with pytest.raises(ModelError, match=wrong.name):
             peek(wrong, ROLE_KEY)
+
+
+def test_opening_reads_the_manifests_and_each_header_once(
+    tiny_files: Path, loras: Loras, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.add("mine", tiny_files / "llama.gguf")
+    for role in ("answerer", "guide", "program"):
+        store.add(role, loras[role], role="adapter", base="mine")
+    manifest._read_manifest.cache_clear()
+    loads, tables, headers = list[str](), list[str](), list[str]()
+    load, read_entries, read_header = Manifest.load, manifest.read_entries, gguf.read_header
+
+    def loaded() -> Manifest:
+        loads.append("")
+        return load()
+
+    def entries(path: Path, *, own: bool) -> dict[str, Entry]:
+        tables.append(path.name)
+        return read_entries(path, own=own)
+
+    def header(path: Path) -> gguf.Header:
+        headers.append(path.name)
+        return read_header(path)
+
+    monkeypatch.setattr(Manifest, "load", staticmethod(loaded))
+    monkeypatch.setattr(manifest, "read_entries", entries)
+    for module in (gguf, sizes):
+        monkeypatch.setattr(module, "read_header", header)
+    with open_tiny("mine", adapter="auto") as solver:
+        assert files(solver.cast) == ("guide", "answerer", "program")
+    assert tables == ["manifest.toml", "models.toml"]
+    assert sorted(headers) == ["answerer.gguf", "guide.gguf", "llama.gguf", "program.gguf"]
+    assert len(loads) == 1

@@ -101,7 +101,7 @@ def test_a_limit_takes_the_best_whose_estimate_is_within_it(have, tiny_files):
     path = models_folder() / Manifest.load().get(DEFAULT_MODEL).file
     larger = path.read_bytes() + bytes(50_000_000)  # of two models of one architecture, the larger
     path.write_bytes(larger)
-    need = need_of(DEFAULT_MODEL, path, 2048)
+    need = need_of(DEFAULT_MODEL, path, 2048, Manifest.load())
     assert need is not None
     assert choose_default(need.total + 10**7) == Default(DEFAULT_MODEL)
     limit = need.total - 3 * 10**7
@@ -112,7 +112,7 @@ def test_a_limit_takes_the_best_whose_estimate_is_within_it(have, tiny_files):
 def test_with_less_context_where_none_fits_with_all(have):
     have(FALLBACK_MODEL)
     path = models_folder() / Manifest.load().get(FALLBACK_MODEL).file
-    whole, least = (need_of(FALLBACK_MODEL, path, tokens) for tokens in (2048, LEAST_CONTEXT))
+    whole, least = (need_of(FALLBACK_MODEL, path, tokens, Manifest.load()) for tokens in (2048, LEAST_CONTEXT))
     assert whole is not None
     assert least is not None
     assert least.total < whole.total
@@ -138,7 +138,7 @@ def test_own_default_that_does_not_fit_under_a_limit(have):
     path = models_folder() / "mine.gguf"
     path.write_bytes(path.read_bytes() + bytes(200_000_000))
     use("mine")
-    need = need_of(FALLBACK_MODEL, target(FALLBACK_MODEL), 2048)
+    need = need_of(FALLBACK_MODEL, target(FALLBACK_MODEL), 2048, Manifest.load())
     assert need is not None
     limit = need.total + 10**8  # of the process, too
     assert choose_default(limit) == Default(FALLBACK_MODEL, f"mine does not fit into {limit // 10**6} MB")
