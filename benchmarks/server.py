@@ -30,9 +30,9 @@ from statistics import median
 import click
 
 from sgft_edge import Question, Settings, Solution, Solver, prompts
+from sgft_edge.places import resolve
 from sgft_edge.problems import read_problems
 from sgft_edge.role import prompt_tokens, template_of
-from sgft_edge.store import resolve
 
 CONTEXT = 2048  # tokens of one slot
 Prompts = list[list[int]]

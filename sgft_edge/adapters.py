@@ -22,7 +22,7 @@ from sgft_edge import prompts
 from sgft_edge.errors import InputError, ModelError
 from sgft_edge.gguf import peek
 from sgft_edge.manifest import Entry, Manifest
-from sgft_edge.store import entry_for, locate, resolve
+from sgft_edge.places import entry_for, locate, resolve
 
 PROMPTS_KEY = "sgft.prompts_digest"  # metadata of an adapter: the prompts that it was trained with,
 ROLE_KEY = "sgft.role"  # and what it was trained to write

@@ -21,8 +21,8 @@ from sgft_edge import machine
 from sgft_edge.adapters import choose_adapters
 from sgft_edge.errors import InputError, ModelError
 from sgft_edge.manifest import Manifest
+from sgft_edge.places import locate
 from sgft_edge.sizes import Sizes
-from sgft_edge.store import locate
 
 LEAST_CONTEXT = 512
 

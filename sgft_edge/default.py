@@ -17,8 +17,8 @@ from sgft_edge import machine
 from sgft_edge.errors import InputError, ModelError, ModelMissing
 from sgft_edge.files import config_folder, write_atomically
 from sgft_edge.manifest import Entry, Manifest
+from sgft_edge.places import is_path, locate, resolve
 from sgft_edge.settings import DEFAULT_CONTEXT, DEFAULT_MODEL
-from sgft_edge.store import is_path, locate, resolve
 
 _MB = 1_000_000
 _HEADER = "# Written by `sgft-edge models use`; it may be deleted.\n"

@@ -22,7 +22,7 @@ from sgft_edge.gguf import peek
 from sgft_edge.machine import logical_cores
 from sgft_edge.manifest import Manifest
 from sgft_edge.measure import Job, Measurement
-from sgft_edge.store import locate
+from sgft_edge.places import locate
 from sgft_edge.tuning import Tuning
 
 MARGIN = 1.03

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sgft_edge import budget, cli, machine, solve, store
+from sgft_edge import budget, cli, machine, places, solve
 from sgft_edge.binding import Context, Model, log_lines
 from sgft_edge.budget import ModelFile, Need, estimate, fit, parse_size, shortage, within
 from sgft_edge.engine import Engine
@@ -154,8 +154,8 @@ def test_the_refusal_says_what_was_found_and_what_would_fit(big: ModelFile, tiny
     with pytest.raises(InputError) as bare:
         fit([big], 8, 2048, KNOWN, limit=90 * MB, process=0)
     assert "none on this machine fits, `sgft-edge models list` has more" in str(bare.value)
-    store.add("itself", big.path)
-    store.add("smaller", tiny_files / "qwen2.gguf")
+    places.add("itself", big.path)
+    places.add("smaller", tiny_files / "qwen2.gguf")
     with pytest.raises(InputError) as found:
         fit([big], 8, 2048, Manifest.load(), limit=90 * MB, process=0)
     need = estimate([big], 1, 512, process=0)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from sgft_edge import machine, models, store
+from sgft_edge import digests, machine, models, places
 from sgft_edge.budget import LEAST_CONTEXT, need_of
 from sgft_edge.default import Default, choose_default, own_default, use, use_none
 from sgft_edge.errors import InputError, ModelError, ModelMissing
@@ -70,7 +70,7 @@ def test_the_ranked_come_first_by_rank_then_the_others_in_order(have):
 
 
 def test_an_adapter_is_no_default(have):
-    assert any(entry.role == "adapter" and store.locate(entry) for entry in Manifest.load().entries.values())
+    assert any(entry.role == "adapter" and places.locate(entry) for entry in Manifest.load().entries.values())
     have(FALLBACK_MODEL)
     assert choose_default().name == FALLBACK_MODEL
 
@@ -171,7 +171,7 @@ def test_own_default_that_vanished(have, gguf):
         "your default model other cannot be had: other is not on this machine: run `sgft-edge models pull other`; "
         "`sgft-edge models use --auto` takes the choice back"
     )
-    store.add("mine", gguf)
+    places.add("mine", gguf)
     use("mine")
     gguf.unlink()
     with pytest.raises(ModelMissing, match=rf"mine is not on this machine: {gguf} is gone: put it back, or name"):
@@ -239,7 +239,7 @@ def sources(tmp_path: Path, gguf: Path) -> Callable[[str, bool], None]:
     def give(name: str, good: bool) -> None:
         place = gguf if good else tmp_path / "absent.gguf"
         known = Manifest.load().get(name)
-        put(replace(known, sources=(f"file:{place}",), sha256=store.file_digest(gguf), bytes=None, own=True))
+        put(replace(known, sources=(f"file:{place}",), sha256=digests.file_digest(gguf), bytes=None, own=True))
 
     return give
 
