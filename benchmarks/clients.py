@@ -32,8 +32,8 @@ from benchmarks.server import CONTEXT, serving
 from sgft_edge import Question, prompts
 from sgft_edge.binding import Model
 from sgft_edge.device import physical_cores
+from sgft_edge.places import resolve
 from sgft_edge.problems import read_problems
-from sgft_edge.store import resolve
 from sgft_edge.tokens import prompt_tokens, template_of
 
 _ALONE = 8  # questions of one client, and for the warm-up

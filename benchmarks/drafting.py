@@ -20,9 +20,9 @@ from sgft_edge.cast import Cast, open_cast
 from sgft_edge.child import run_child
 from sgft_edge.device import physical_cores
 from sgft_edge.engine import Engine
+from sgft_edge.places import resolve
 from sgft_edge.problems import read_problems
 from sgft_edge.role import LocalRole
-from sgft_edge.store import resolve
 from sgft_edge.tokens import template_of
 from sgft_edge.tuning import Tuning
 

@@ -22,8 +22,8 @@ import click
 from sgft_edge import Question, prompts
 from sgft_edge.binding import Model
 from sgft_edge.device import physical_cores
+from sgft_edge.places import resolve
 from sgft_edge.prompts import Prompt
-from sgft_edge.store import resolve
 from sgft_edge.tokens import template_of
 
 QUESTION = "A shop sells 5 bikes for 120 dollars each and pays 75 dollars for parts. What is left?"

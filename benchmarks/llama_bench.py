@@ -21,7 +21,7 @@ from sgft_edge.bench import counting_prompt
 from sgft_edge.child import run_child
 from sgft_edge.device import physical_cores
 from sgft_edge.measure import Job, Measurement
-from sgft_edge.store import resolve
+from sgft_edge.places import resolve
 
 CONTEXT = 2048
 BATCH = 512

@@ -21,7 +21,7 @@ from statistics import median
 
 import click
 
-from sgft_edge.store import resolve
+from sgft_edge.places import resolve
 
 QUESTION = "A shop sells 5 bikes for 120 dollars each and pays 75 dollars for parts. What is left?"
 MB = 1_000_000

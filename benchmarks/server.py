@@ -30,8 +30,8 @@ from statistics import median
 import click
 
 from sgft_edge import Question, Settings, Solution, Solver, prompts
+from sgft_edge.places import resolve
 from sgft_edge.problems import read_problems
-from sgft_edge.store import resolve
 from sgft_edge.tokens import prompt_tokens, template_of
 
 CONTEXT = 2048  # tokens of one slot

@@ -21,9 +21,9 @@ from convert.header import Metadata, read_header
 from convert.proof import Proof
 from convert.staging import flush
 from sgft_edge.adapters import PROMPTS_KEY, ROLE_KEY
+from sgft_edge.digests import file_digest
 from sgft_edge.manifest import Entry, toml_text
 from sgft_edge.prompts import SYSTEM
-from sgft_edge.store import file_digest
 
 ENTRIES = "models.toml"
 _PACKAGES = ("sgft-edge", "torch", "transformers", "peft", "safetensors", "gguf", "llama-cpp-python", "numpy")

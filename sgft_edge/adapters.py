@@ -12,16 +12,17 @@ It is switched on for the prompts that it was trained with and off for all other
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass
+from functools import cache
 from os import PathLike
 from pathlib import Path
 
 from sgft_edge import prompts
-from sgft_edge.binding import peek
 from sgft_edge.errors import InputError, ModelError
+from sgft_edge.gguf import peek
 from sgft_edge.manifest import Entry, Manifest
-from sgft_edge.store import entry_for, locate, resolve
+from sgft_edge.places import entry_for, locate, resolve
 
 PROMPTS_KEY = "sgft.prompts_digest"  # metadata of an adapter: the prompts that it was trained with,
 ROLE_KEY = "sgft.role"  # and what it was trained to write
@@ -95,47 +96,55 @@ class Chosen:
         return "exact" if self.guide or self.answerer else "program" if self.program else None
 
 
-def choose_adapters(guide: Name, adapter: Name, answerer: Name, answerer_adapter: Name, *, one_model: bool) -> Chosen:
+def choose_adapters(
+    guide: Name, adapter: Name, answerer: Name, answerer_adapter: Name, known: Manifest, *, one_model: bool
+) -> Chosen:
     """Adapters by name, by file, "none", or "auto": what comes with the model.
 
     Where one model plays both roles, an answerer's "auto" goes with the guide: its adapter for what that was trained
     to answer, the model's own for the rest, and none where the guide has "none". Raises `InputError` for an adapter
     that was trained for another role.
     """
-    guides = _chosen(adapter, "--adapter", "guide") if adapter != "auto" else _shipped(guide, "guide", _GUIDES)
+    look = _Look(known, cache(AdapterFile.read))
+    guides = look.chosen(adapter, "--adapter", "guide") if adapter != "auto" else look.shipped(guide, "guide", _GUIDES)
     if answerer_adapter == "auto":
         if one_model and adapter == "none":
             return Chosen(guides)
         able = guides.tasks("answerer") if one_model and guides and guides.trained_for else frozenset()
-        found = (guides if task in able else _shipped(answerer, "answerer", {task}) for task in _ANSWERS)
+        found = (guides if task in able else look.shipped(answerer, "answerer", {task}) for task in _ANSWERS)
     else:
-        answers = _chosen(answerer_adapter, "--answerer-adapter", "answerer")
+        answers = look.chosen(answerer_adapter, "--answerer-adapter", "answerer")
         found = (answers if answers and task in answers.tasks("answerer") else None for task in _ANSWERS)
     return Chosen(guides, *found)
 
 
-def _chosen(wanted: Name, option: str, role: str) -> AdapterFile | None:
-    if wanted == "none":
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A look for adapters, which reads each file once."""
+
+    known: Manifest
+    read: Callable[[Path], AdapterFile]
+
+    def chosen(self, wanted: Name, option: str, role: str) -> AdapterFile | None:
+        if wanted == "none":
+            return None
+        found = self.read(resolve(wanted, self.known))
+        if not found.tasks(role):
+            expected, trained_for = " or ".join(_TASKS[role]), "+".join(found.trained_for)
+            raise InputError(
+                f"{option}: expected an adapter trained as {expected}, found {trained_for} in {found.path}"
+            )
+        return found
+
+    def shipped(self, model: Name, role: str, tasks: Set[str]) -> AdapterFile | None:
+        """The adapter that the manifest has for one of these prompts of a model, if it is on this machine."""
+        entries, known = self.known.entries, entry_for(model, self.known)
+        for entry in entries.values() if known else ():
+            if entry.role == "adapter" and known and _is_base(entries.get(entry.base or ""), known) and locate(entry):
+                found = self.read(resolve(entry.name, self.known))
+                if found.trained_for and tasks & found.tasks(role):
+                    return found
         return None
-    found = AdapterFile.read(resolve(wanted))
-    if not found.tasks(role):
-        expected = " or ".join(_TASKS[role])
-        raise InputError(
-            f"{option}: expected an adapter trained as {expected}, found {'+'.join(found.trained_for)} in {found.path}"
-        )
-    return found
-
-
-def _shipped(model: Name, role: str, tasks: Set[str]) -> AdapterFile | None:
-    """The adapter that the manifest has for one of these prompts of a model, if it is on this machine."""
-    entries = Manifest.load().entries
-    known = entry_for(model)
-    for entry in entries.values() if known else ():
-        if entry.role == "adapter" and known and _is_base(entries.get(entry.base or ""), known) and locate(entry):
-            found = AdapterFile.read(resolve(entry.name))
-            if found.trained_for and tasks & found.tasks(role):
-                return found
-    return None
 
 
 def _is_base(base: Entry | None, model: Entry) -> bool:

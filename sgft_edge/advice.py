@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgft_edge.diagnosis import BINDING, Report
+from sgft_edge.places import ModelState
 from sgft_edge.settings import DEFAULT_MODEL, FALLBACK_MODEL
-from sgft_edge.store import ModelState
 
 _MB = 1_000_000
 _BUILD_FLAGS = {"avx2": "AVX2", "fma": "FMA", "asimd": "NEON", "asimddp": "DOTPROD"}  # Linux's names: llama.cpp's

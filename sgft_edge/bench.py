@@ -22,11 +22,12 @@ import click
 from sgft_edge.child import run_child
 from sgft_edge.default import choose_default
 from sgft_edge.device import CHOICES, physical_cores
+from sgft_edge.digests import file_digest
 from sgft_edge.errors import ContextOverflow, InputError
 from sgft_edge.machine import cpu_name
 from sgft_edge.measure import CONTENDERS, Job, Measurement
+from sgft_edge.places import resolve
 from sgft_edge.progress import progress
-from sgft_edge.store import file_digest, resolve
 
 
 @dataclass(frozen=True, slots=True)

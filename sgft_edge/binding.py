@@ -24,22 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgft_edge.errors import AdapterMismatch, ContextOverflow, EngineError, GrammarError, ModelError
+from sgft_edge.gguf import check_gguf, peek
 from sgft_edge.tuning import Tuning
 
-_MAGIC = b"GGUF"
-_GGUF_STRING = 8  # the type of a metadata value
-_GGUF_RESULTS = {
-    "find_key": ctypes.c_int64,
-    "get_kv_type": ctypes.c_int,
-    "get_val_str": ctypes.c_char_p,
-    "get_val_data": ctypes.c_void_p,
-    "get_arr_type": ctypes.c_int,
-    "get_arr_n": ctypes.c_size_t,
-    "get_arr_data": ctypes.c_void_p,
-    "get_n_tensors": ctypes.c_int64,
-    "get_tensor_type": ctypes.c_int,
-    "get_tensor_size": ctypes.c_size_t,
-}
 _LOG_WARN, _LOG_ERROR = 3, 4
 _KV_TYPES = {"f16": c.GGML_TYPE_F16, "q8_0": c.GGML_TYPE_Q8_0}
 _FLASH_ATTENTION = {
@@ -112,58 +99,10 @@ def log_lines(listener: Callable[[str], None]) -> Iterator[Callable[[str], str]]
         _log.listener = None
 
 
-def _checked_path(path: Path, what: str) -> bytes:
+def _checked_path(path: Path) -> bytes:
     """Refuse what is plainly not a GGUF file before native code sees it."""
-    try:
-        with path.open("rb") as f:
-            magic = f.read(4)
-    except OSError as e:
-        raise ModelError(f"{path}: the {what} cannot be read: {e.strerror or e}") from e
-    if magic != _MAGIC:
-        raise ModelError(f"{path}: expected a GGUF file (it begins with 'GGUF'), found {magic!r}: fetch it again")
+    check_gguf(path)
     return os.fsencode(path)
-
-
-class _GGUFParams(ctypes.Structure):
-    """https://github.com/ggml-org/ggml/blob/master/include/gguf.h"""
-
-    _fields_ = (("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p))
-
-
-@contextmanager
-def gguf_header(path: Path) -> Iterator[tuple[Any, ctypes.c_void_p]]:
-    """ggml's library, and its handle of a GGUF file's header; no weights are read. Raises `ModelError` for damage."""
-    from llama_cpp._ggml import libggml as ggml
-
-    start_backend()
-    ggml.gguf_init_from_file.argtypes = (ctypes.c_char_p, _GGUFParams)
-    ggml.gguf_init_from_file.restype = ctypes.c_void_p
-    for name, result in _GGUF_RESULTS.items():
-        getattr(ggml, f"gguf_{name}").restype = result
-    raw = _checked_path(path, "file")
-    _log.clear()
-    handle = ctypes.c_void_p(ggml.gguf_init_from_file(raw, _GGUFParams(True, None)))
-    if not handle:
-        raise ModelError(f"{path}: expected a GGUF file, found a damaged one: {_log.reason('fetch it again')}")
-    try:
-        yield ggml, handle
-    finally:
-        ggml.gguf_free(handle)
-
-
-def header_text(ggml: Any, handle: ctypes.c_void_p, key: str) -> str | None:
-    """A text among the metadata of a header; None where there is none."""
-    found = ctypes.c_int64(ggml.gguf_find_key(handle, key.encode()))
-    if found.value < 0 or ggml.gguf_get_kv_type(handle, found) != _GGUF_STRING:
-        return None
-    text: bytes = ggml.gguf_get_val_str(handle, found)
-    return text.decode("utf-8", "replace")
-
-
-def peek(path: Path, key: str) -> str | None:
-    """A text among the metadata of a GGUF file that is not loaded. Raises `ModelError` for a damaged file."""
-    with gguf_header(path) as (ggml, handle):
-        return header_text(ggml, handle, key)
 
 
 def _string(read: Any, *args: Any) -> str | None:
@@ -197,7 +136,7 @@ class Model:
         self._devices = (ctypes.c_void_p * (len(devices) + 1))(*devices, None)
         params.devices = ctypes.cast(self._devices, ctypes.c_void_p)
         _log.clear()
-        self._p = c.llama_model_load_from_file(_checked_path(path, "model"), params)
+        self._p = c.llama_model_load_from_file(_checked_path(path), params)
         if not self._p:
             reason = _log.reason("the file is damaged")
             with contextlib.suppress(ModelError):
@@ -322,7 +261,7 @@ class Adapter:
 
     def __init__(self, model: Model, path: Path) -> None:
         self.path = path
-        raw = _checked_path(path, "adapter")
+        raw = _checked_path(path)
         _log.clear()
         self._p = c.llama_adapter_lora_init(model.handle, raw)
         if not self._p:

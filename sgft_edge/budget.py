@@ -21,14 +21,14 @@ from sgft_edge import machine
 from sgft_edge.adapters import choose_adapters
 from sgft_edge.errors import InputError, ModelError
 from sgft_edge.manifest import Manifest
+from sgft_edge.places import locate
 from sgft_edge.sizes import Sizes
-from sgft_edge.store import locate
 
 LEAST_CONTEXT = 512
 
 _MB = 1_000_000
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_BATCH = 512  # tokens of one decode call: `batch` of binding.Context
+_BATCH = 512  # tokens of one decode call: the largest `batch` that `bench --tune` tries
 _PADDING = 256  # llama.cpp rounds the window of a sequence up to a multiple of it
 _MASK = 2  # bytes of the attention mask for each token of a batch and each of the window
 _LOGIT = 4
@@ -121,10 +121,12 @@ def _of_one(model: ModelFile, slots: int, context: int, on_gpu: bool) -> Need:
     )
 
 
-def need_of(name: str, path: Path, context: int, process: int | None = None, on_gpu: bool = False) -> Need | None:
+def need_of(
+    name: str, path: Path, context: int, known: Manifest, process: int | None = None, on_gpu: bool = False
+) -> Need | None:
     """What one question takes with a known model in both roles; None where its file is damaged."""
     try:
-        chosen = choose_adapters(name, "auto", name, "auto", one_model=True)
+        chosen = choose_adapters(name, "auto", name, "auto", known, one_model=True)
         model = ModelFile.read(path, [file.path for file in chosen.by_name.values()])
     except ModelError:
         return None
@@ -137,6 +139,7 @@ def within(
     files: Mapping[Path, Sequence[Path]],
     parallel: int,
     context: int,
+    known: Manifest,
     *,
     sequences: int = 1,
     limit: int | None = None,
@@ -154,7 +157,7 @@ def within(
     if not models:
         return Cut(parallel, context, Need())
     if limit is not None:
-        return fit(models, parallel, context, sequences=sequences, limit=limit, process=process, on_gpu=on_gpu)
+        return fit(models, parallel, context, known, sequences=sequences, limit=limit, process=process, on_gpu=on_gpu)
     need = estimate(models, parallel * sequences, context, process, on_gpu)
     return Cut(parallel, context, need, shortage(need, process))
 
@@ -163,6 +166,7 @@ def fit(
     models: Sequence[ModelFile],
     parallel: int,
     context: int,
+    known: Manifest,
     *,
     sequences: int = 1,
     limit: int,
@@ -184,7 +188,7 @@ def fit(
         elif cut.context > LEAST_CONTEXT:
             context = max(cut.context // 2, LEAST_CONTEXT)
         else:
-            raise InputError(_refusal(models, cut, limit, process, on_gpu))
+            raise InputError(_refusal(models, cut, limit, process, on_gpu, known))
         cut = Cut(parallel, context, need(parallel, context))
     warnings = [
         f"max-memory {_mb(limit)} MB: {name} lowered from {before} to {after}"
@@ -211,11 +215,10 @@ def shortage(need: Need, process: int) -> tuple[str, ...]:
     )
 
 
-def _refusal(models: Sequence[ModelFile], cut: Cut, limit: int, process: int, on_gpu: bool) -> str:
+def _refusal(models: Sequence[ModelFile], cut: Cut, limit: int, process: int, on_gpu: bool, known: Manifest) -> str:
     alone = models[0].path if len(models) == 1 else None
-    fitting = [
-        name for name, path in _installed(limit, process, on_gpu).items() if alone is None or not path.samefile(alone)
-    ]
+    others_here = _installed(limit, process, on_gpu, known)
+    fitting = [name for name, path in others_here.items() if alone is None or not path.samefile(alone)]
     others = (
         f"{' or '.join(fitting)} fits" if fitting else "none on this machine fits, `sgft-edge models list` has more"
     )
@@ -225,14 +228,14 @@ def _refusal(models: Sequence[ModelFile], cut: Cut, limit: int, process: int, on
     )
 
 
-def _installed(limit: int, process: int, on_gpu: bool) -> Mapping[str, Path]:
+def _installed(limit: int, process: int, on_gpu: bool, known: Manifest) -> Mapping[str, Path]:
     """The models on this machine that would fit in both roles, largest first."""
     found: dict[str, tuple[int, Path]] = {}
-    for name, entry in Manifest.load().entries.items():
+    for name, entry in known.entries.items():
         path = locate(entry) if entry.role == "model" else None
         if path is None:
             continue
-        need = need_of(name, path, LEAST_CONTEXT, process, on_gpu)
+        need = need_of(name, path, LEAST_CONTEXT, known, process, on_gpu)
         if need is not None and need.total <= limit:
             found[name] = need.total, path
     return {name: path for name, (_, path) in sorted(found.items(), key=lambda item: -item[1][0])}

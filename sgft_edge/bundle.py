@@ -22,9 +22,11 @@ import click
 
 from sgft_edge import __version__
 from sgft_edge.default import choose_default
+from sgft_edge.digests import file_digest, trusted_digest
 from sgft_edge.errors import InputError, ModelError, SgftError
+from sgft_edge.gguf import check_gguf
 from sgft_edge.manifest import Entry, Manifest, package_models, toml_text
-from sgft_edge.store import check_gguf, entry_for, file_digest, resolve, trusted_digest
+from sgft_edge.places import entry_for, resolve
 from sgft_edge.wheels import closure, licence_files, licence_of, make_wheel
 
 _CARRIED = Path(__file__).parent / "carried"  # the scripts and the words that every bundle has

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from sgft_edge.errors import InputError
 from sgft_edge.manifest import Entry, put
+from sgft_edge.places import entry_for
 from sgft_edge.report import Rows, summarize
-from sgft_edge.store import entry_for
 
 FEW = 50  # problems, below which the intervals of good and bad strategies overlap
 

@@ -12,13 +12,14 @@ from sgft_edge.backend import Backend, Role
 from sgft_edge.budget import Need, within
 from sgft_edge.default import choose_default
 from sgft_edge.device import Device, choose, physical_cores
+from sgft_edge.digests import file_digest
 from sgft_edge.endpoint import Endpoint, RemoteRole, is_endpoint
 from sgft_edge.engine import Engine
 from sgft_edge.errors import EngineError, InputError
-from sgft_edge.manifest import Entry
+from sgft_edge.manifest import Entry, Manifest
+from sgft_edge.places import entry_for, resolve
 from sgft_edge.prefixes import PrefixStore
 from sgft_edge.role import LocalRole
-from sgft_edge.store import entry_for, file_digest, resolve
 from sgft_edge.tokens import template_of
 from sgft_edge.tuning import Tuning, tuning_for
 
@@ -82,15 +83,16 @@ def open_cast(
     for name, value in counts.items():
         if value < 1:
             raise InputError(f"{name}: expected at least 1, found {value}")
+    known = Manifest.load()
     if guide is None:
-        guide = choose_default(max_memory, context).name
+        guide = choose_default(max_memory, context, known).name
     names = {"guide": guide, "answerer": guide if answerer is None else answerer}
-    files = {role: resolve(name) for role, name in names.items() if not is_endpoint(name)}
+    files = {role: resolve(name, known) for role, name in names.items() if not is_endpoint(name)}
     one = files["guide"].samefile(files["answerer"]) if len(files) == 2 else names["guide"] == names["answerer"]
     for role, wanted in (("guide", adapter), ("answerer", answerer_adapter)):
         if role not in files and wanted not in ("auto", "none"):
             raise InputError(f"expected no adapter for {names[role]}, an endpoint has its own, found {wanted}")
-    chosen = choose_adapters(guide, adapter, names["answerer"], answerer_adapter, one_model=one)
+    chosen = choose_adapters(guide, adapter, names["answerer"], answerer_adapter, known, one_model=one)
     models = {role: files[role].name if role in files else str(name) for role, name in names.items()}
     digests = {role: file_digest(files[role]) if role in files else str(name) for role, name in names.items()}
     for part, found in chosen.by_name.items():
@@ -103,6 +105,7 @@ def open_cast(
         _files_with_adapters(files, chosen, one),
         parallel,
         context,
+        known,
         sequences=sequences,
         limit=max_memory,
         on_gpu=where.is_gpu,
@@ -135,7 +138,7 @@ def open_cast(
         if require_gpu and not offloaded:
             raise EngineError(f"--require-gpu: no layer was offloaded to {where.name}: use --device cpu or a GPU build")
         roles = {"guide": _role("guide", opened[0], chosen), "answerer": _role("answerer", opened[-1], chosen)}
-        entry = entry_for(names["answerer"])
+        entry = entry_for(names["answerer"], known)
         return Cast(
             guide=roles["guide"],
             answerer=roles["answerer"],

@@ -119,7 +119,7 @@ class Chat:
     def _model(self, wanted: str) -> None:
         """Close the solver before another is opened: two may not fit into memory."""
         from sgft_edge.endpoint import is_endpoint
-        from sgft_edge.store import resolve
+        from sgft_edge.places import resolve
 
         if not wanted:
             raise InputError("/model: expected a name or a GGUF file, found nothing")

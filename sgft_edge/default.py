@@ -17,8 +17,8 @@ from sgft_edge import machine
 from sgft_edge.errors import InputError, ModelError, ModelMissing
 from sgft_edge.files import config_folder, write_atomically
 from sgft_edge.manifest import Entry, Manifest
+from sgft_edge.places import is_path, locate, resolve
 from sgft_edge.settings import DEFAULT_CONTEXT, DEFAULT_MODEL
-from sgft_edge.store import is_path, locate, resolve
 
 _MB = 1_000_000
 _HEADER = "# Written by `sgft-edge models use`; it may be deleted.\n"
@@ -37,24 +37,28 @@ class Default:
         return f"{self.name} answers where no model is named" + (f": {self.why}" if self.why else "")
 
 
-def choose_default(max_memory: int | None = None, context: int = DEFAULT_CONTEXT) -> Default:
+def choose_default(
+    max_memory: int | None = None, context: int = DEFAULT_CONTEXT, known: Manifest | None = None
+) -> Default:
     """The model that answers where none is named. Where none fits into memory it is the smallest: a tight one may do.
 
     A model fits whose `memory_mb` is free. Under a limit of `max_memory` bytes it is one whose estimate for a question
     of `context` tokens is within it, or if there is none, for one of less; the user's own default goes first then.
-    Nothing of a model's file is read but, under a limit, its header. Raises ModelMissing where no model is on this
+    Nothing of a model's file is read but, under a limit, its header. `known` is the manifest, read anew where it is not
+    given. Raises ModelMissing where no model is on this
     machine, or the user's own default is not.
     """
+    known = known or Manifest.load()
     own = own_default()
     if own is not None:
-        _check_own(own)
+        _check_own(own, known)
         if max_memory is None:
             return Default(own, _OWN)
-    ranked = _by_rank(own)
+    ranked = _by_rank(own, known)
     here = {entry.name: (entry, path) for entry in ranked if (path := locate(entry)) is not None}
     if not here:
         raise ModelMissing(f"no model is on this machine: run `sgft-edge models pull`, which fetches {DEFAULT_MODEL}")
-    fitting = _within_free_memory(here) if max_memory is None else _within(max_memory, context, here)
+    fitting = _within_free_memory(here) if max_memory is None else _within(max_memory, context, here, known)
     name = fitting or min(here, key=lambda name: _memory_of(*here[name]))
     expected = own or DEFAULT_MODEL
     if name == expected:
@@ -94,10 +98,11 @@ def use(name: str) -> None:
         raise InputError(
             f"expected a model's name, found {name}: give the file a name with `sgft-edge models add NAME {name}`"
         )
-    entry = Manifest.load().get(name)
+    known = Manifest.load()
+    entry = known.get(name)
     if entry.role != "model":
         raise InputError(f"expected a model, found {name}, which is an adapter of {entry.base}: use {entry.base}")
-    resolve(name)
+    resolve(name, known)
     try:
         write_atomically(_file(), f"{_HEADER}\nmodel = {json.dumps(name)}\n")
     except OSError as err:
@@ -126,16 +131,16 @@ def _file() -> Path:
     return config_folder() / "defaults.toml"
 
 
-def _check_own(name: str) -> None:
+def _check_own(name: str, known: Manifest) -> None:
     try:
-        resolve(name)
+        resolve(name, known)
     except ModelError as err:
         raise ModelMissing(f"your default model {name} cannot be had: {err}; {_TAKE_BACK}") from err
 
 
-def _by_rank(first: str | None) -> list[Entry]:
+def _by_rank(first: str | None, known: Manifest) -> list[Entry]:
     """All models, the best first; before them, the user's own default."""
-    models = (entry for entry in Manifest.load().entries.values() if entry.role == "model")
+    models = (entry for entry in known.entries.values() if entry.role == "model")
     return sorted(models, key=lambda entry: (entry.name != first, entry.rank is None, entry.rank or 0))
 
 
@@ -152,12 +157,12 @@ def _within_free_memory(here: Mapping[str, tuple[Entry, Path]]) -> str | None:
     return next((name for name, found in here.items() if _memory_of(*found) <= free), None)
 
 
-def _within(limit: int, context: int, here: Mapping[str, tuple[Entry, Path]]) -> str | None:
+def _within(limit: int, context: int, here: Mapping[str, tuple[Entry, Path]], known: Manifest) -> str | None:
     from sgft_edge.budget import LEAST_CONTEXT, need_of
 
     for tokens in (context, min(context, LEAST_CONTEXT)):
         for name, (_, path) in here.items():
-            need = need_of(name, path, tokens)
+            need = need_of(name, path, tokens, known)
             if need is not None and need.total <= limit:
                 return name
     return None

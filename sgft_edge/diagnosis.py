@@ -14,13 +14,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 
-from sgft_edge import files, llama_build, machine, store
+from sgft_edge import digests, files, llama_build, machine, places
 from sgft_edge.default import Default, choose_default
 from sgft_edge.device import physical_cores
 from sgft_edge.llama_build import LlamaBuild
 from sgft_edge.machine import Memory
 from sgft_edge.manifest import Entry, Manifest, package_models
-from sgft_edge.store import ModelState
+from sgft_edge.places import ModelState
 from sgft_edge.tuning import tuning_for
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ def examine() -> Report:
         llama=probe("llama", llama_build.inspect),
         default=default,
         default_model=Manifest.load().get(default.name) if default is not None else None,
-        models=probe("models", lambda: tuple(map(store.state, Manifest.load().entries.values()))),
+        models=probe("models", lambda: tuple(map(places.state, Manifest.load().entries.values()))),
         tunings=probe("tunings", _tunings),
         folders=probe("folders", _folders),
         package=probe("package", lambda: str(package_models())),
@@ -134,9 +134,9 @@ def _version(package: str) -> str | None:
 def _tunings() -> dict[str, str]:
     found = {}
     for entry in Manifest.load().entries.values():
-        path = store.locate(entry) if entry.role == "model" else None
+        path = places.locate(entry) if entry.role == "model" else None
         if path is not None:
-            tuning, warnings = tuning_for(store.file_digest(path))
+            tuning, warnings = tuning_for(digests.file_digest(path))
             if tuning is not None or warnings:
                 found[entry.name] = str(tuning) if tuning is not None else warnings[0]
     return found

@@ -10,7 +10,7 @@ from typing import Literal
 
 import click
 
-from sgft_edge import files, manifest, store
+from sgft_edge import digests, files, manifest, places
 from sgft_edge.default import choose_default, own_default, require_memory, use, use_none
 from sgft_edge.errors import ModelError, ModelMissing, PullError
 from sgft_edge.manifest import Entry, Manifest
@@ -36,7 +36,7 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array instead of a table.")
 def list_models(as_json: bool) -> None:
     """Show every known model and whether it is on this machine, and which one answers where none is named."""
-    rows = [store.state(entry) for entry in Manifest.load().entries.values()]
+    rows = [places.state(entry) for entry in Manifest.load().entries.values()]
     name, said = _default()
     if as_json:
         click.echo(json.dumps([{**asdict(row), "default": row.name == name} for row in rows], indent=1))
@@ -117,12 +117,12 @@ def verify(names: tuple[str, ...]) -> None:
     known = Manifest.load()
     damaged = []
     for entry in [known.get(name) for name in names] if names else known.entries.values():
-        path = store.locate(entry)
+        path = places.locate(entry)
         if path is None:
             if names:
-                raise store.missing(entry)
+                raise places.missing(entry)
             continue
-        expected, found = store.trusted_digest(entry), store.file_digest(path, fresh=True)
+        expected, found = digests.trusted_digest(entry), digests.file_digest(path, fresh=True)
         if expected is None:
             click.echo(f"{entry.name}: nothing to compare with; its sha256 is {found}")
         elif found == expected:
@@ -146,15 +146,15 @@ def add(names_and_path: tuple[str, ...], role: str, licence: str, base: str | No
         case (folder,):
             if not Path(folder).is_dir():
                 raise click.UsageError(f"expected NAME and FILE, or an export's folder, found {folder!r} alone")
-            entries = store.add_export(Path(folder), force=force)
+            entries = places.add_export(Path(folder), force=force)
         case (name, file):
             if not Path(file).is_file():
                 raise click.UsageError(f"no model file at {file}")
-            entries = [store.add(name, Path(file), role=role, licence=licence, base=base, force=force)]
+            entries = [places.add(name, Path(file), role=role, licence=licence, base=base, force=force)]
         case _:
             raise click.UsageError(f"expected NAME and FILE, or an export's folder, found {len(names_and_path)} words")
     for entry in entries:
-        click.echo(f"{entry.name}: {store.locate(entry)}")
+        click.echo(f"{entry.name}: {places.locate(entry)}")
 
 
 @command.command("rm")
@@ -180,7 +180,7 @@ def remove(name: str, yes: bool) -> None:
 def where(name: str | None) -> None:
     """Print a model's path; without NAME, the folders."""
     if name is not None:
-        click.echo(store.resolve(name))
+        click.echo(places.resolve(name))
         return
     click.echo(f"models   {files.models_folder()}")
     click.echo(f"config   {files.config_folder()}")

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sgft_edge.binding import Adapter, build
+from sgft_edge.digests import file_digest
 from sgft_edge.files import cache_folder
-from sgft_edge.store import file_digest
 
 MOST_BYTES = 256 * 10**6
 """What all states together may take up on disk, unless SGFT_EDGE_PREFIX_MB says otherwise; 0 keeps none."""

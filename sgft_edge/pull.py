@@ -21,11 +21,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sgft_edge.delivery import Delivery, one_line
+from sgft_edge.digests import file_digest, record_path, remember_digest, trusted_digest
 from sgft_edge.errors import ModelError, PullError
 from sgft_edge.files import models_folder, write_atomically
+from sgft_edge.gguf import check_gguf
 from sgft_edge.manifest import Entry, package_models
 from sgft_edge.parts import RECORD, from_wheels
-from sgft_edge.store import check_gguf, file_digest, record_path, remember_digest, trusted_digest
 
 __all__ = ["Progress", "discard", "pull"]
 

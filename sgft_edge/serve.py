@@ -15,8 +15,8 @@ import click
 from sgft_edge.endpoint import is_endpoint
 from sgft_edge.errors import InputError, SgftError
 from sgft_edge.options import guide_of, model_options, open_solver, read_text
+from sgft_edge.places import entry_for
 from sgft_edge.settings import Settings
-from sgft_edge.store import entry_for
 
 if TYPE_CHECKING:
     from sgft_edge.solver import Solver

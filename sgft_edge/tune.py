@@ -15,14 +15,14 @@ from statistics import median
 from typing import Any
 
 from sgft_edge.bench import counting_prompt
-from sgft_edge.binding import peek
 from sgft_edge.child import run_child
 from sgft_edge.device import physical_cores
 from sgft_edge.errors import ModelError
+from sgft_edge.gguf import peek
 from sgft_edge.machine import logical_cores
 from sgft_edge.manifest import Manifest
 from sgft_edge.measure import Job, Measurement
-from sgft_edge.store import locate
+from sgft_edge.places import locate
 from sgft_edge.tuning import Tuning
 
 MARGIN = 1.03

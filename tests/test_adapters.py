@@ -13,13 +13,13 @@ from engines import TOLERANCE, Probe
 from gguf import GGUFReader, GGUFWriter
 from test_solver import BIKES, PLAN, open_tiny
 
-from sgft_edge import prompts, solve, store
+from sgft_edge import gguf, manifest, places, prompts, sizes, solve
 from sgft_edge.adapters import PROMPTS_KEY, ROLE_KEY, AdapterFile
-from sgft_edge.binding import peek
 from sgft_edge.cast import Cast
 from sgft_edge.errors import AdapterMismatch, ModelError, SgftError
 from sgft_edge.files import models_folder
-from sgft_edge.manifest import Entry, put
+from sgft_edge.gguf import peek
+from sgft_edge.manifest import Entry, Manifest, put
 from sgft_edge.prompts import EXECUTE, GUIDE, WRITE_PROGRAM
 from sgft_edge.question import Question
 from sgft_edge.settings import Sampling, Settings
@@ -169,9 +169,9 @@ def test_each_role_takes_its_steps_under_its_own_adapter(llama: Path, loras: Lor
 def test_which_adapters_one_model_gets_and_whether_they_need_a_sequence_each(
     llama: Path, loras: Loras, shipped: list[str], adapters: tuple[str, ...], expected: Pair, sequences: int
 ) -> None:
-    store.add("mine", llama)
+    places.add("mine", llama)
     for role in shipped:
-        store.add(role.replace("+", "-"), loras[role], role="adapter", base="mine")
+        places.add(role.replace("+", "-"), loras[role], role="adapter", base="mine")
     for guide, answerer in (("mine", None), (llama, "mine")):
         with open_tiny(guide, answerer=answerer, **chosen(loras, *adapters), settings=STEPWISE, parallel=2) as solver:
             cast, (engine,) = solver.cast, solver.cast.engines
@@ -192,7 +192,7 @@ def test_what_was_measured_goes_before_what_comes_with_the_model(
     """An adapter that somebody names goes before both."""
     mine = Entry(name="mine", title="mine", role="model", file=llama.name, licence="MIT", auto=measured, own=True)
     put(replace(mine, sources=(f"file:{llama}",)))
-    store.add("a-guide", loras["guide"], role="adapter", base="mine")
+    places.add("a-guide", loras["guide"], role="adapter", base="mine")
     for adapters, expected in (
         (("auto", "auto"), measured or "exact"),
         (("none", "none"), measured),
@@ -204,9 +204,9 @@ def test_what_was_measured_goes_before_what_comes_with_the_model(
 
 
 def test_auto_passes_over_other_bases_and_files_that_are_not_here(tiny_files: Path, loras: Loras) -> None:
-    store.add("mine", tiny_files / "llama.gguf")
-    store.add("other", tiny_files / "qwen2.gguf")
-    store.add("a-solver", loras["solver"], role="adapter", base="other")
+    places.add("mine", tiny_files / "llama.gguf")
+    places.add("other", tiny_files / "qwen2.gguf")
+    places.add("a-solver", loras["solver"], role="adapter", base="other")
     put(Entry(name="b", title="b", role="adapter", file="b.gguf", licence="MIT", base="mine", own=True))
     with open_tiny("mine", adapter="auto") as solver:
         assert files(solver.cast) == NEITHER
@@ -218,8 +218,8 @@ def test_auto_passes_over_other_bases_and_files_that_are_not_here(tiny_files: Pa
 
 def test_two_models_have_an_adapter_each(tiny_files: Path, loras: Loras) -> None:
     guide, answerer = tiny_files / "llama.gguf", tiny_files / "qwen2.gguf"
-    store.add("theirs", answerer)
-    store.add("tuned", loras["qwen2"], role="adapter", base="theirs")
+    places.add("theirs", answerer)
+    places.add("tuned", loras["qwen2"], role="adapter", base="theirs")
     for adapter, expected in (("none", None), ("solver", "solver")):
         with open_tiny(guide, answerer=answerer, **chosen(loras, adapter)) as solver:
             assert files(solver.cast) == (expected, "qwen2")
@@ -298,3 +298,36 @@ def test_peek_refuses_what_is_not_gguf(tmp_path: Path, content: bytes | None) ->
     for wrong in (path, tmp_path / "absent.gguf"):
         with pytest.raises(ModelError, match=wrong.name):
             peek(wrong, ROLE_KEY)
+
+
+def test_opening_reads_the_manifests_and_each_header_once(
+    tiny_files: Path, loras: Loras, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places.add("mine", tiny_files / "llama.gguf")
+    for role in ("answerer", "guide", "program"):
+        places.add(role, loras[role], role="adapter", base="mine")
+    manifest._read_manifest.cache_clear()
+    loads, tables, headers = list[str](), list[str](), list[str]()
+    load, read_entries, read_header = Manifest.load, manifest.read_entries, gguf.read_header
+
+    def loaded() -> Manifest:
+        loads.append("")
+        return load()
+
+    def entries(path: Path, *, own: bool) -> dict[str, Entry]:
+        tables.append(path.name)
+        return read_entries(path, own=own)
+
+    def header(path: Path) -> gguf.Header:
+        headers.append(path.name)
+        return read_header(path)
+
+    monkeypatch.setattr(Manifest, "load", staticmethod(loaded))
+    monkeypatch.setattr(manifest, "read_entries", entries)
+    for module in (gguf, sizes):
+        monkeypatch.setattr(module, "read_header", header)
+    with open_tiny("mine", adapter="auto") as solver:
+        assert files(solver.cast) == ("guide", "answerer", "program")
+    assert tables == ["manifest.toml", "models.toml"]
+    assert sorted(headers) == ["answerer.gguf", "guide.gguf", "llama.gguf", "program.gguf"]
+    assert len(loads) == 1

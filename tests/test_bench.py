@@ -91,7 +91,7 @@ def test_refusals(model, tmp_path, capsys):
         compare(model, **{**SMALL, "decode_tokens": 1})
     with pytest.raises(ContextOverflow, match="need 257 tokens, the context window holds 256"):
         compare(model, **{**SMALL, "prompt_tokens": 248})
-    with pytest.raises(ModelError, match="expected a GGUF file"):
+    with pytest.raises(ModelError, match="is not a GGUF file"):
         compare(tiny.not_gguf(tmp_path / "text.gguf"), **SMALL)
     assert bench.main([]) == 1
     assert "run `sgft-edge models pull`" in capsys.readouterr().err
@@ -99,7 +99,7 @@ def test_refusals(model, tmp_path, capsys):
 
 def test_a_child_that_fails_says_why(tmp_path):
     job = {"contender": "engine", "model": str(tmp_path / "absent.gguf"), "prompt": [1], "decode_tokens": 2}
-    with pytest.raises(EngineError, match=r"absent\.gguf: the model cannot be read"):
+    with pytest.raises(EngineError, match=r"cannot read .*absent\.gguf"):
         run_child("sgft_edge.measure", {**job, "context": 256, "threads": 1, "device": "cpu"})
     with pytest.raises(EngineError, match=r"No module named sgft_edge\.nonesuch"):
         run_child("sgft_edge.nonesuch")

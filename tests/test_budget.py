@@ -8,18 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from sgft_edge import budget, cli, machine, solve, store
+from sgft_edge import budget, cli, machine, places, solve
 from sgft_edge.binding import Context, Model, log_lines
 from sgft_edge.budget import ModelFile, Need, estimate, fit, parse_size, shortage, within
 from sgft_edge.engine import Engine
 from sgft_edge.errors import InputError, ModelError
 from sgft_edge.machine import Memory
+from sgft_edge.manifest import Manifest
 from sgft_edge.sizes import Sizes
 from sgft_edge.solver import Solver
 from sgft_edge.tuning import Tuning
 
 MB = 1_000_000
 MIB = 2**20
+KNOWN = Manifest({})
 SIZES = Sizes(file=100 * MB, repacked=0, vocabulary=0, window=4096, cell=10_000, row=0)
 
 
@@ -105,7 +107,7 @@ def test_what_adds_to_an_estimate(llama: Path, lora: Path) -> None:
 def test_a_damaged_file_is_left_to_whoever_opens_it(gguf: Path) -> None:
     with pytest.raises(ModelError):
         Sizes.read(gguf)
-    assert within({gguf: ()}, 2, 1024, limit=1).need == Need()
+    assert within({gguf: ()}, 2, 1024, KNOWN, limit=1).need == Need()
 
 
 # -------------------------------------------------------------------------------------------------- what gives way
@@ -127,35 +129,35 @@ def least(model: ModelFile, parallel: int, context: int) -> int:
 )
 def test_parallel_gives_way_before_context(big: ModelFile, within_limit: tuple[int, int], warned: list[str]) -> None:
     limit = least(big, *within_limit)
-    cut = fit([big], 8, 2048, limit=limit, process=0)
+    cut = fit([big], 8, 2048, KNOWN, limit=limit, process=0)
     assert (cut.parallel, cut.context) == within_limit
     assert cut.need.total <= limit
     assert [warning.split(": ")[1] for warning in cut.warnings] == warned
 
 
 def test_halves_of_odd_numbers(big: ModelFile) -> None:
-    cut = fit([big], 7, 1500, limit=least(big, 1, 512), process=0)
+    cut = fit([big], 7, 1500, KNOWN, limit=least(big, 1, 512), process=0)
     assert (cut.parallel, cut.context) == (1, 512)
-    assert fit([big], 7, 1500, limit=least(big, 3, 1500), process=0).parallel == 3
+    assert fit([big], 7, 1500, KNOWN, limit=least(big, 3, 1500), process=0).parallel == 3
 
 
 def test_a_context_below_the_least_is_not_raised(big: ModelFile) -> None:
     with pytest.raises(InputError, match="one question of 256 tokens"):
-        fit([big], 1, 256, limit=least(big, 1, 256) - 1, process=0)
+        fit([big], 1, 256, KNOWN, limit=least(big, 1, 256) - 1, process=0)
 
 
 def test_a_question_of_two_sequences_takes_both(big: ModelFile) -> None:
-    assert fit([big], 4, 2048, sequences=2, limit=least(big, 4, 2048), process=0).parallel == 2
+    assert fit([big], 4, 2048, KNOWN, sequences=2, limit=least(big, 4, 2048), process=0).parallel == 2
 
 
 def test_the_refusal_says_what_was_found_and_what_would_fit(big: ModelFile, tiny_files: Path) -> None:
     with pytest.raises(InputError) as bare:
-        fit([big], 8, 2048, limit=90 * MB, process=0)
+        fit([big], 8, 2048, KNOWN, limit=90 * MB, process=0)
     assert "none on this machine fits, `sgft-edge models list` has more" in str(bare.value)
-    store.add("itself", big.path)
-    store.add("smaller", tiny_files / "qwen2.gguf")
+    places.add("itself", big.path)
+    places.add("smaller", tiny_files / "qwen2.gguf")
     with pytest.raises(InputError) as found:
-        fit([big], 8, 2048, limit=90 * MB, process=0)
+        fit([big], 8, 2048, Manifest.load(), limit=90 * MB, process=0)
     need = estimate([big], 1, 512, process=0)
     assert str(found.value) == (
         f"max-memory: expected at most 90 MB, found an estimate of {need} for one question of 512 tokens: "

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tiny import tiny_model
 
-from sgft_edge import evaluate, store
+from sgft_edge import evaluate, places
 from sgft_edge.calibration import calibrate
 from sgft_edge.manifest import Entry, Manifest
 from sgft_edge.question import Question
@@ -23,7 +23,7 @@ PROBLEMS = [
 
 @pytest.fixture
 def entry(tmp_path: Path) -> Entry:
-    store.add("mine", tiny_model(tmp_path / "tiny.gguf"))
+    places.add("mine", tiny_model(tmp_path / "tiny.gguf"))
     return Manifest.load().get("mine")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from sgft_edge import machine, models, store
+from sgft_edge import digests, machine, models, places
 from sgft_edge.budget import LEAST_CONTEXT, need_of
 from sgft_edge.default import Default, choose_default, own_default, use, use_none
 from sgft_edge.errors import InputError, ModelError, ModelMissing
@@ -70,7 +70,7 @@ def test_the_ranked_come_first_by_rank_then_the_others_in_order(have):
 
 
 def test_an_adapter_is_no_default(have):
-    assert any(entry.role == "adapter" and store.locate(entry) for entry in Manifest.load().entries.values())
+    assert any(entry.role == "adapter" and places.locate(entry) for entry in Manifest.load().entries.values())
     have(FALLBACK_MODEL)
     assert choose_default().name == FALLBACK_MODEL
 
@@ -101,7 +101,7 @@ def test_a_limit_takes_the_best_whose_estimate_is_within_it(have, tiny_files):
     path = models_folder() / Manifest.load().get(DEFAULT_MODEL).file
     larger = path.read_bytes() + bytes(50_000_000)  # of two models of one architecture, the larger
     path.write_bytes(larger)
-    need = need_of(DEFAULT_MODEL, path, 2048)
+    need = need_of(DEFAULT_MODEL, path, 2048, Manifest.load())
     assert need is not None
     assert choose_default(need.total + 10**7) == Default(DEFAULT_MODEL)
     limit = need.total - 3 * 10**7
@@ -112,7 +112,7 @@ def test_a_limit_takes_the_best_whose_estimate_is_within_it(have, tiny_files):
 def test_with_less_context_where_none_fits_with_all(have):
     have(FALLBACK_MODEL)
     path = models_folder() / Manifest.load().get(FALLBACK_MODEL).file
-    whole, least = (need_of(FALLBACK_MODEL, path, tokens) for tokens in (2048, LEAST_CONTEXT))
+    whole, least = (need_of(FALLBACK_MODEL, path, tokens, Manifest.load()) for tokens in (2048, LEAST_CONTEXT))
     assert whole is not None
     assert least is not None
     assert least.total < whole.total
@@ -138,7 +138,7 @@ def test_own_default_that_does_not_fit_under_a_limit(have):
     path = models_folder() / "mine.gguf"
     path.write_bytes(path.read_bytes() + bytes(200_000_000))
     use("mine")
-    need = need_of(FALLBACK_MODEL, target(FALLBACK_MODEL), 2048)
+    need = need_of(FALLBACK_MODEL, target(FALLBACK_MODEL), 2048, Manifest.load())
     assert need is not None
     limit = need.total + 10**8  # of the process, too
     assert choose_default(limit) == Default(FALLBACK_MODEL, f"mine does not fit into {limit // 10**6} MB")
@@ -171,7 +171,7 @@ def test_own_default_that_vanished(have, gguf):
         "your default model other cannot be had: other is not on this machine: run `sgft-edge models pull other`; "
         "`sgft-edge models use --auto` takes the choice back"
     )
-    store.add("mine", gguf)
+    places.add("mine", gguf)
     use("mine")
     gguf.unlink()
     with pytest.raises(ModelMissing, match=rf"mine is not on this machine: {gguf} is gone: put it back, or name"):
@@ -239,7 +239,7 @@ def sources(tmp_path: Path, gguf: Path) -> Callable[[str, bool], None]:
     def give(name: str, good: bool) -> None:
         place = gguf if good else tmp_path / "absent.gguf"
         known = Manifest.load().get(name)
-        put(replace(known, sources=(f"file:{place}",), sha256=store.file_digest(gguf), bytes=None, own=True))
+        put(replace(known, sources=(f"file:{place}",), sha256=digests.file_digest(gguf), bytes=None, own=True))
 
     return give
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sgft_edge import doctor, store
+from sgft_edge import digests, doctor, places
 from sgft_edge.advice import advise, in_range
 from sgft_edge.default import use
 from sgft_edge.diagnosis import Report, examine
@@ -39,7 +39,7 @@ def default_entry(path: Path, memory_mb: int | None = None) -> Entry:
         role="model",
         file=path.name,
         licence="MIT",
-        sha256=store.file_digest(path),
+        sha256=digests.file_digest(path),
         memory_mb=memory_mb,
         own=True,
     )
@@ -112,7 +112,7 @@ def test_damaged_model(capsys, default_model):
 
 
 def test_a_smaller_model_does_its_work_and_is_told(capsys, gguf):
-    store.add("smollm2", gguf, force=True)
+    places.add("smollm2", gguf, force=True)
     status, report, advice = run(capsys)
     assert status == 0
     assert report["default"]["name"] == "smollm2"
@@ -121,7 +121,7 @@ def test_a_smaller_model_does_its_work_and_is_told(capsys, gguf):
 
 @pytest.mark.usefixtures("default_model")
 def test_the_users_own_default(capsys, gguf):
-    store.add("mine", gguf)
+    places.add("mine", gguf)
     use("mine")
     status, report, _ = run(capsys)
     assert (status, report["default"]) == (0, {"name": "mine", "why": "it is your default"})
@@ -135,7 +135,7 @@ def test_the_users_own_default(capsys, gguf):
 
 @pytest.mark.usefixtures("default_model")
 def test_damaged_model_that_solve_can_do_without(capsys, gguf):
-    store.add("mine", gguf)
+    places.add("mine", gguf)
     gguf.write_bytes(b"GGUF changed")
     status, _, advice = run(capsys)
     assert status == 0

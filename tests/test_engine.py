@@ -679,7 +679,7 @@ def test_a_bad_adapter_file_is_an_error_of_one_line(bad_adapters: dict[str, list
         ("last byte missing", "not within the file bounds"),
         ("unknown architecture", "unknown model architecture: 'nonesuch'"),
         ("an adapter", "it is a LoRA: give it as an adapter"),
-        ("text", "expected a GGUF file"),
+        ("text", "is not a GGUF file"),
         ("missing", "No such file"),
     ],
 )

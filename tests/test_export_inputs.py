@@ -19,7 +19,7 @@ from oracle import NoSource, llama_cpp_source
 from servers import LocalServer, QuietHandler, serving
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, StableLmConfig
 
-from sgft_edge import store
+from sgft_edge import digests, places
 from sgft_edge.binding import Model
 
 
@@ -49,11 +49,11 @@ def test_base_from_a_gguf_file(shop, tmp_path):
 
 def test_base_by_a_known_name(shop, tmp_path):
     lora, options = shop.lora(), ("--format", "adapter", "--base", "tiny-base")
-    store.add("tiny-base", shop.plain())
+    places.add("tiny-base", shop.plain())
     assert shop.export(lora, tmp_path / "out", *options) == 0
     assert_alike(adapted(shop.base(), lora), shop.plain(), tmp_path / "out" / "lora-lora-F16.gguf")
     assert card(tmp_path / "out")["origin"]["base"] == "tiny-base"
-    assert card(tmp_path / "out")["origin"]["base_digest"] == store.file_digest(shop.plain())
+    assert card(tmp_path / "out")["origin"]["base_digest"] == digests.file_digest(shop.plain())
 
 
 def test_quantized_base_is_unpacked_and_quantized_once(shop, tmp_path):

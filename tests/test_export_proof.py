@@ -21,7 +21,7 @@ from exports import REPOSITORY, SCRIPT, adapted, assert_alike, card, changed, lo
 from convert import architectures, base, lora_gguf, pipeline, vocabulary
 from convert.architectures import Layout
 from convert.export_gguf import main
-from sgft_edge import Solver, models, prompts, store
+from sgft_edge import Solver, models, places, prompts
 from sgft_edge.adapters import PROMPTS_KEY
 from sgft_edge.engine import Engine
 from sgft_edge.errors import ModelError
@@ -314,14 +314,14 @@ def test_runtime_reads_the_prompts_digest(shop, recorded):
 
 def test_models_add_takes_the_folder(shop, recorded, capsys):
     with pytest.raises(ModelError):
-        store.resolve("recorded-q4_k_m")
+        places.resolve("recorded-q4_k_m")
     assert models.main(["add", "llama", str(shop.plain())]) == 0
     assert models.main(["add", str(recorded.out)]) == 0
     assert f"recorded-f32: {recorded.files['F32']}\n" in capsys.readouterr().out
     known = Manifest.load()
     for kind, name in (("F32", "recorded-f32"), ("Q4_K_M", "recorded-q4_k_m"), ("adapter", "recorded-lora-f16")):
-        assert store.resolve(name).samefile(recorded.files[kind])
-        assert store.state(known.get(name)).verified == "yes"
+        assert places.resolve(name).samefile(recorded.files[kind])
+        assert places.state(known.get(name)).verified == "yes"
     adapter = known.get("recorded-lora-f16")
     assert (adapter.role, adapter.base, adapter.architecture) == ("adapter", "llama", "llama")
     assert adapter.prompts_digest == prompts.guide_digest()
@@ -336,7 +336,7 @@ def test_models_add_takes_an_adapter_of_any_base(shop, tmp_path):
     (entry,) = read_entries(tmp_path / "out" / "models.toml", own=True).values()
     assert models.main(["add", entry.base, str(shop.plain())]) == 0
     assert models.main(["add", str(tmp_path / "out")]) == 0
-    assert store.resolve("capital-lora-lora-f16").samefile(tmp_path / "out" / "capital-lora-lora-F16.gguf")
+    assert places.resolve("capital-lora-lora-f16").samefile(tmp_path / "out" / "capital-lora-lora-F16.gguf")
 
 
 def test_other_weights_than_those_of_the_training_are_a_warning(shop, recorded, tmp_path, capsys):

@@ -34,7 +34,7 @@ from convert.checkpoint import checkpoint_of, open_checkpoint
 from convert.lora_gguf import write_lora
 from convert.model_gguf import write_model
 from sgft_edge.manifest import Manifest
-from sgft_edge.store import locate
+from sgft_edge.places import locate
 
 TYPES = ("F32", "F16", "BF16", "Q8_0")
 PIECES = 400  # of the SentencePiece vocabularies

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from servers import LocalServer, QuietHandler, serving
 from wheelhouse import write_wheel
 
-from sgft_edge import store
+from sgft_edge import digests, places
 from sgft_edge.errors import PullError, SgftError
 from sgft_edge.files import models_folder
 from sgft_edge.manifest import Entry, Manifest, put
@@ -107,7 +107,7 @@ def test_wrong_content_is_not_kept(original, content, sha256, complaint):
 def test_first_use_is_trusted_the_next_compared(original):
     tiny = entry(f"file:{original}", sha256=None, size=None)
     path = pull(tiny)
-    assert store.trusted_digest(tiny) == SHA256
+    assert digests.trusted_digest(tiny) == SHA256
     path.unlink()
     original.write_bytes(OTHER)
     with pytest.raises(PullError, match=rf"expected sha256 {SHA256}, found .* as in the first pull; .*models rm tiny`"):
@@ -306,7 +306,7 @@ def test_file_from_the_hub(hub, start):
     out, err = start().communicate(timeout=60)
     assert out == f"{models_folder() / 'tiny.gguf'}\n"
     assert "tiny: 1 of 1 MB" in err
-    assert store.resolve("tiny").read_bytes() == GGUF
+    assert places.resolve("tiny").read_bytes() == GGUF
     assert kept() == [".tiny.lock", "tiny.gguf", "tiny.json"]
     assert json.loads((models_folder() / "tiny.json").read_text())["commit"] == "c0ffee00" * 5
 
@@ -319,7 +319,7 @@ def test_broken_connection_is_taken_up(hub, start):
     hub.content, hub.break_after = large, 11 * 1024**2
     entry(HUB, sha256=hashlib.sha256(large).hexdigest(), size=len(large))
     start().communicate(timeout=60)
-    assert store.resolve("tiny").read_bytes() == large
+    assert places.resolve("tiny").read_bytes() == large
     assert hub.gets == ["", f"bytes={10 * 1024**2}-"]
 
 
@@ -333,10 +333,10 @@ def test_killed_pull_leaves_nothing_that_harms(hub, start):
         assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    assert store.locate(Manifest.load().get("tiny")) is None
+    assert places.locate(Manifest.load().get("tiny")) is None
     hub.pace = 0
     start().communicate(timeout=60)
-    assert store.resolve("tiny").read_bytes() == GGUF
+    assert places.resolve("tiny").read_bytes() == GGUF
     assert kept() == [".tiny.lock", "tiny.gguf", "tiny.json"]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tiny import corrupted, not_gguf, tiny_adapter, tiny_model, truncated, wrong_architecture
 
-from sgft_edge import Solver, cli, solve, store
+from sgft_edge import Solver, cli, places, solve
 
 QUESTION = "A shop sells 5 bikes for 120 dollars each. How much is that?"
 GUIDANCE = "1. Multiply the price by the number of bikes.\n2. Say the result."
@@ -136,7 +136,7 @@ def test_a_missing_model_names_the_command_that_fetches_it(capsys: pytest.Captur
 def test_the_default_answers_and_is_told_where_it_is_not_the_plain_one(
     model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store.add("smollm2", Path(model), force=True)
+    places.add("smollm2", Path(model), force=True)
     options = ["--adapter", "none", "--strategy", "direct", "--max-tokens", "2", "--json"]
     assert solve.main([QUESTION, *options]) == 0
     out, err = capsys.readouterr()
@@ -145,7 +145,7 @@ def test_the_default_answers_and_is_told_where_it_is_not_the_plain_one(
         "sgft-edge: smollm2 answers where no model is named: "
         "qwen2.5-coder-0.5b is not on this machine, `sgft-edge models pull` fetches it\n"
     )
-    store.add("qwen2.5-coder-0.5b", Path(model), force=True)
+    places.add("qwen2.5-coder-0.5b", Path(model), force=True)
     assert solve.main([QUESTION, *options]) == 0
     assert capsys.readouterr().err == ""
     with Solver.open(adapter="none") as solver:

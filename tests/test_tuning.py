@@ -13,12 +13,12 @@ from test_engine import TEXT
 
 from sgft_edge import bench, doctor, tune, tuning
 from sgft_edge.cast import open_cast
+from sgft_edge.digests import file_digest
 from sgft_edge.engine import Engine
 from sgft_edge.errors import InputError
 from sgft_edge.files import models_folder
 from sgft_edge.machine import logical_cores
 from sgft_edge.manifest import Entry, put
-from sgft_edge.store import file_digest
 from sgft_edge.tune import Speed, draft, search, thread_counts
 from sgft_edge.tuning import Tuning, keep, tuning_for
 

@@ -20,7 +20,7 @@ from convert.errors import ConversionError
 from convert.staging import flush
 from sgft_edge import prompts
 from sgft_edge.files import write_atomically
-from sgft_edge.store import entry_for
+from sgft_edge.places import entry_for
 from train.settings import METRICS, TrainSettings
 
 if TYPE_CHECKING:

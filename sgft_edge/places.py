@@ -3,32 +3,17 @@
 Nothing here touches the network: `sgft_edge.pull` fetches.
 """
 
-import hashlib
-import json
+from __future__ import annotations
+
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sgft_edge.digests import file_digest, trusted_digest
 from sgft_edge.errors import ModelError, ModelMissing
-from sgft_edge.files import cache_folder, models_folder, read_json, write_atomically
+from sgft_edge.files import models_folder
+from sgft_edge.gguf import check_gguf
 from sgft_edge.manifest import Entry, Manifest, package_models, put, read_entries
-
-__all__ = [
-    "ModelState",
-    "add",
-    "add_export",
-    "check_gguf",
-    "entry_for",
-    "file_digest",
-    "is_path",
-    "locate",
-    "missing",
-    "record_path",
-    "remember_digest",
-    "resolve",
-    "state",
-    "trusted_digest",
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +43,10 @@ def locate(entry: Entry) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
-def resolve(name_or_path: str | os.PathLike[str]) -> Path:
+def resolve(name_or_path: str | os.PathLike[str], known: Manifest | None = None) -> Path:
     """Return the file of a model given by name or by path, without touching the network.
 
+    `known` is the manifest, read anew where it is not given.
     A path object, and a string that ends in .gguf or has a path separator, is a path; any other string is a name.
     Raises ModelMissing where a known model is not on this machine, ModelError where there is no such name or file.
     """
@@ -69,7 +55,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
         if not path.is_file():
             raise ModelError(f"no model file at {path}; a model's name has no folder and no .gguf")
         return path
-    entry = Manifest.load().get(os.fspath(name_or_path))
+    entry = (known or Manifest.load()).get(os.fspath(name_or_path))
     found = locate(entry)
     if found is None:
         raise missing(entry)
@@ -93,9 +79,12 @@ def missing(entry: Entry) -> ModelMissing:
     return ModelMissing(f"{entry.name} is not on this machine: {mend}")
 
 
-def entry_for(name_or_path: str | os.PathLike[str]) -> Entry | None:
-    """Return the entry of a name, or of a file: the same file, or one with the same digest."""
-    entries = Manifest.load().entries
+def entry_for(name_or_path: str | os.PathLike[str], known: Manifest | None = None) -> Entry | None:
+    """Return the entry of a name, or of a file: the same file, or one with the same digest.
+
+    `known` is the manifest, read anew where it is not given.
+    """
+    entries = (known or Manifest.load()).entries
     if not is_path(name_or_path):
         return entries.get(os.fspath(name_or_path))
     path = Path(name_or_path).expanduser()
@@ -210,59 +199,6 @@ def add_export(folder: Path, *, force: bool = False) -> list[Entry]:
     for entry in entries:
         put(entry)
     return entries
-
-
-def trusted_digest(entry: Entry) -> str | None:
-    """Return the SHA-256 that the entry's file must have: the manifest's, else the one that the first pull recorded."""
-    if entry.sha256:
-        return entry.sha256
-    digest = read_json(record_path(entry)).get("sha256")
-    return digest if isinstance(digest, str) else None
-
-
-def record_path(entry: Entry) -> Path:
-    """Return the path of the record that a pull writes beside the file."""
-    return models_folder() / f"{entry.name}.json"
-
-
-def file_digest(path: Path, *, fresh: bool = False) -> str:
-    """Return the file's SHA-256 in hexadecimal.
-
-    It is remembered by path, size and modification time, so that half a gigabyte is not read at each start;
-    `fresh` reads the file in any case.
-    """
-    path = path.resolve()
-    status = path.stat()
-    match read_json(cache_folder() / "digests.json").get(str(path)):
-        case [status.st_size, status.st_mtime_ns, str(known)] if not fresh:
-            return known
-    with path.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    remember_digest(path, digest)
-    return digest
-
-
-def remember_digest(path: Path, digest: str) -> None:
-    """Note the digest of a file that was just read; a cache that cannot be written costs time, not the result."""
-    cache = cache_folder() / "digests.json"
-    status = path.stat()
-    known = {key: value for key, value in read_json(cache).items() if Path(key).is_file()}
-    known[str(path.resolve())] = [status.st_size, status.st_mtime_ns, digest]
-    try:
-        write_atomically(cache, json.dumps(known, indent=1))
-    except (OSError, UnicodeEncodeError):
-        return
-
-
-def check_gguf(path: Path) -> None:
-    """Raise ModelError unless the file can be read and starts as GGUF files do."""
-    try:
-        with path.open("rb") as handle:
-            magic = handle.read(4)
-    except OSError as err:
-        raise ModelError(f"cannot read {path}: {err.strerror}") from err
-    if magic != b"GGUF":
-        raise ModelError(f"{path} is not a GGUF file: it starts with {magic!r}, expected b'GGUF'")
 
 
 def is_path(name_or_path: str | os.PathLike[str]) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sgft_edge import store
+from sgft_edge import digests, places
 from sgft_edge.errors import ModelError, ModelMissing
 from sgft_edge.files import cache_folder, config_folder, models_folder
 from sgft_edge.manifest import Entry, Manifest, put, remove
@@ -24,80 +24,80 @@ def download(entry: Entry) -> Path:
 
 def test_unknown_name_gets_suggestions():
     with pytest.raises(ModelError, match=r"unknown model 'smolm2' \(did you mean smollm2"):
-        store.resolve("smolm2")
+        places.resolve("smolm2")
 
 
 def test_resolve_names():
     put(Entry(name="tiny", title="Tiny", role="model", file="tiny.gguf", licence="MIT", own=True))
     with pytest.raises(ModelMissing, match="tiny is not on this machine: run `sgft-edge models pull tiny`"):
-        store.resolve("tiny")
+        places.resolve("tiny")
     path = download(Manifest.load().get("tiny"))
-    assert store.resolve("tiny") == path == models_folder() / "tiny.gguf"
+    assert places.resolve("tiny") == path == models_folder() / "tiny.gguf"
 
 
 def test_resolve_refuses_a_file_of_the_wrong_size():
     path = download(Manifest.load().get("smollm2"))
     with pytest.raises(ModelError, match=rf"has {path.stat().st_size} bytes, smollm2 has 98362432: run"):
-        store.resolve("smollm2")
+        places.resolve("smollm2")
 
 
 def test_resolve_paths(gguf, monkeypatch):
     monkeypatch.chdir(gguf.parent)
     for path in (gguf, str(gguf), gguf.name, f".{os.sep}{gguf.name}", Path(gguf.name)):
-        assert store.resolve(path).samefile(gguf)
+        assert places.resolve(path).samefile(gguf)
     for path in ("absent.gguf", "models/smollm2", Path("smollm2"), str(gguf.parent) + os.sep):
         with pytest.raises(ModelError, match="no model file at"):
-            store.resolve(path)
+            places.resolve(path)
 
 
 def test_entry_for(gguf):
-    assert store.entry_for("smollm2") == Manifest.load().get("smollm2")
-    assert store.entry_for("absent") is None
-    assert store.entry_for(gguf) is None
-    entry = store.add("mine", gguf)
+    assert places.entry_for("smollm2") == Manifest.load().get("smollm2")
+    assert places.entry_for("absent") is None
+    assert places.entry_for(gguf) is None
+    entry = places.add("mine", gguf)
     twin = gguf.with_name("twin.gguf")
     shutil.copyfile(gguf, twin)
-    assert store.entry_for("mine") == store.entry_for(gguf) == store.entry_for(twin) == entry
+    assert places.entry_for("mine") == places.entry_for(gguf) == places.entry_for(twin) == entry
     twin.write_bytes(gguf.read_bytes().swapcase())  # the same size
-    assert store.entry_for(twin) is None
+    assert places.entry_for(twin) is None
 
 
 def test_file_digest_is_remembered_until_the_file_changes(gguf):
-    digest, content = store.file_digest(gguf), gguf.read_bytes()
+    digest, content = digests.file_digest(gguf), gguf.read_bytes()
     status = gguf.stat()
     gguf.write_bytes(content.swapcase())
     os.utime(gguf, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert store.file_digest(gguf) == digest  # believed: the same size and time
-    assert store.file_digest(gguf, fresh=True) != digest
+    assert digests.file_digest(gguf) == digest  # believed: the same size and time
+    assert digests.file_digest(gguf, fresh=True) != digest
     gguf.write_bytes(content)
     os.utime(gguf, ns=(0, 0))
-    assert store.file_digest(gguf) == digest
+    assert digests.file_digest(gguf) == digest
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"PATH": 1}', '{"PATH": [1]}', '{"PATH": [SIZE, TIME]}', "\x00"])
 def test_file_digest_survives_a_damaged_cache(gguf, damage):
     status, key = gguf.stat(), json.dumps(str(gguf.resolve()))
     damage = damage.replace('"PATH"', key).replace("SIZE", str(status.st_size)).replace("TIME", str(status.st_mtime_ns))
-    digest = store.file_digest(gguf)
+    digest = digests.file_digest(gguf)
     (cache_folder() / "digests.json").write_text(damage)
-    assert store.file_digest(gguf) == digest
+    assert digests.file_digest(gguf) == digest
     assert json.loads((cache_folder() / "digests.json").read_text())[str(gguf.resolve())][2] == digest
 
 
 def test_file_digest_does_without_a_cache(gguf, monkeypatch):
     monkeypatch.setenv("SGFT_EDGE_CACHE", str(gguf / "no folder can be in a file"))
-    assert store.file_digest(gguf) == store.file_digest(gguf)
+    assert digests.file_digest(gguf) == digests.file_digest(gguf)
 
 
 def test_add_and_remove(gguf):
-    first = store.add("mine", gguf)
-    store.add("style", gguf, role="adapter", base="mine", licence="MIT")
+    first = places.add("mine", gguf)
+    places.add("style", gguf, role="adapter", base="mine", licence="MIT")
     assert Manifest.load().get("mine") == first
-    assert store.resolve("mine") == gguf
-    assert store.trusted_digest(first) == store.file_digest(gguf)
+    assert places.resolve("mine") == gguf
+    assert digests.trusted_digest(first) == digests.file_digest(gguf)
     assert not models_folder().exists()
     with pytest.raises(ModelError, match=r"'mine' exists: .* --force"):
-        store.add("mine", gguf)
+        places.add("mine", gguf)
     remove("mine")
     assert "mine" not in Manifest.load().entries
     assert Manifest.load().get("style").base == "mine"
@@ -107,8 +107,8 @@ def test_add_and_remove(gguf):
 
 def test_add_replaces_a_packaged_name_and_remove_restores_it(gguf):
     packaged = Manifest.load().get("smollm2")
-    store.add("smollm2", gguf, force=True)
-    assert store.resolve("smollm2") == gguf
+    places.add("smollm2", gguf, force=True)
+    assert places.resolve("smollm2") == gguf
     remove("smollm2")
     assert Manifest.load().get("smollm2") == packaged
 
@@ -117,20 +117,20 @@ def test_add_keeps_the_rank_of_what_it_replaces_or_is(gguf):
     other = gguf.with_name("other.gguf")
     other.write_bytes(b"GGUF, but another")
     known = Manifest.load().entries
-    assert store.add("smollm2", gguf, force=True).rank == known["smollm2"].rank
-    assert store.add("twin", gguf).rank == known["smollm2"].rank
-    assert store.add("qwen2.5-coder-0.5b", gguf, force=True).rank == known["qwen2.5-coder-0.5b"].rank
-    assert store.add("other", other).rank is None
+    assert places.add("smollm2", gguf, force=True).rank == known["smollm2"].rank
+    assert places.add("twin", gguf).rank == known["smollm2"].rank
+    assert places.add("qwen2.5-coder-0.5b", gguf, force=True).rank == known["qwen2.5-coder-0.5b"].rank
+    assert places.add("other", other).rank is None
 
 
 def test_add_refuses(gguf):
     with pytest.raises(ModelError, match="unknown model 'smollm'"):
-        store.add("style", gguf, role="adapter", base="smollm")
+        places.add("style", gguf, role="adapter", base="smollm")
     with pytest.raises(ModelError, match="cannot read"):
-        store.add("mine", gguf.with_name("absent.gguf"))
+        places.add("mine", gguf.with_name("absent.gguf"))
     gguf.write_bytes(b"PK\x03\x04")
     with pytest.raises(ModelError, match="not a GGUF file"):
-        store.add("mine", gguf)
+        places.add("mine", gguf)
     assert not config_folder().exists()
 
 
@@ -139,17 +139,17 @@ def test_add_says_that_it_cannot_write(gguf, monkeypatch):
     nowhere.symlink_to(gguf.with_name("absent") / "absent")  # refuses root, too
     monkeypatch.setenv("SGFT_EDGE_CONFIG", str(nowhere))
     with pytest.raises(ModelError, match=r"cannot write .*models\.toml"):
-        store.add("mine", gguf)
+        places.add("mine", gguf)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such file names")
 def test_add_refuses_a_path_that_toml_cannot_hold(gguf):
     odd = gguf.rename(os.fsdecode(os.fsencode(gguf.parent) + b"/\xff.gguf"))
     with pytest.raises(ModelError, match="not valid Unicode"):
-        store.add("mine", odd)
+        places.add("mine", odd)
 
 
 def test_import_is_light():
-    code = "import sys, sgft_edge.store; print(*{m.partition('.')[0] for m in sys.modules})"
+    code = "import sys, sgft_edge.places; print(*{m.partition('.')[0] for m in sys.modules})"
     printed = subprocess.check_output([sys.executable, "-c", code], text=True)
     assert {"rich", "click", "huggingface_hub", "llama_cpp", "numpy"}.isdisjoint(printed.split())
