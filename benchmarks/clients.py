@@ -31,7 +31,7 @@ import openai
 from benchmarks.server import CONTEXT, serving
 from sgft_edge import Question, prompts
 from sgft_edge.binding import Model
-from sgft_edge.device import physical_cores
+from sgft_edge.machine import physical_cores
 from sgft_edge.problems import read_problems
 from sgft_edge.role import prompt_tokens, template_of
 from sgft_edge.store import resolve

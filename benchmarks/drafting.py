@@ -18,8 +18,8 @@ import click
 from sgft_edge import Settings, Solution, Solver
 from sgft_edge.cast import Cast, open_cast
 from sgft_edge.child import run_child
-from sgft_edge.device import physical_cores
 from sgft_edge.engine import Engine
+from sgft_edge.machine import physical_cores
 from sgft_edge.problems import read_problems
 from sgft_edge.role import Role, template_of
 from sgft_edge.store import resolve

@@ -21,7 +21,7 @@ import click
 
 from sgft_edge import Question, prompts
 from sgft_edge.binding import Model
-from sgft_edge.device import physical_cores
+from sgft_edge.machine import physical_cores
 from sgft_edge.prompts import Prompt
 from sgft_edge.role import template_of
 from sgft_edge.store import resolve

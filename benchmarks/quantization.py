@@ -19,7 +19,7 @@ import click
 
 from sgft_edge.bench import counting_prompt
 from sgft_edge.child import run_child
-from sgft_edge.device import physical_cores
+from sgft_edge.machine import physical_cores
 from sgft_edge.measure import Job, Measurement
 
 PROMPT, DECODE, CONTEXT = 256, 64, 2048

@@ -21,11 +21,11 @@ import click
 
 from sgft_edge.child import run_child
 from sgft_edge.default import choose_default
-from sgft_edge.device import CHOICES, physical_cores
 from sgft_edge.errors import ContextOverflow, InputError
-from sgft_edge.machine import cpu_name
+from sgft_edge.machine import cpu_name, physical_cores
 from sgft_edge.measure import CONTENDERS, Job, Measurement
 from sgft_edge.progress import progress
+from sgft_edge.settings import DEVICES
 from sgft_edge.store import file_digest, resolve
 
 
@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
 @click.option("--decode-tokens", default=64, show_default=True, metavar="N")
 @click.option("--context", default=2048, show_default=True, metavar="TOKENS", help="Size of the KV cache.")
 @click.option("--threads", type=int, metavar="N", help="CPU threads.  [default: the physical cores]")
-@click.option("--device", type=click.Choice(CHOICES), default="auto", show_default=True)
+@click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print all single measurements as JSON.")
 @click.option("--tune", "tuned", is_flag=True, help="Find the fastest settings for this machine, and keep them.")
 @click.option("--allow-q8-kv", is_flag=True, help="With --tune: a KV cache of 8 bits may win, which changes results.")

@@ -68,6 +68,22 @@ def logical_cores() -> int:
         return os.cpu_count() or 1
 
 
+def physical_cores() -> int:
+    """Cores that this process may run on, counting hyper-threads of one core once where the system tells."""
+    try:
+        allowed = os.sched_getaffinity(0)
+    except AttributeError:
+        return max((os.cpu_count() or 2) // 2, 1)
+    cores = set()
+    for cpu in allowed:
+        topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        try:
+            cores.add(topology.read_text().strip())
+        except OSError:
+            cores.add(str(cpu))
+    return max(len(cores), 1)
+
+
 def core_quota(root: Path = _ROOT) -> float | None:
     """CPU time a second that the control groups grant, in cores."""
     quotas = []

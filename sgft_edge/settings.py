@@ -14,6 +14,7 @@ ANSWERING = ("direct", "cot", "plan", "calc", "program", "sg", "exact", "panel")
 STRATEGIES = ("auto", *ANSWERING, "guidance", "chat", "complete")
 PLANS = ("auto", "first", "stepwise")
 OPERANDS = ("free", "grounded")
+DEVICES = ("auto", "cpu", "cuda", "metal", "vulkan")
 
 
 @dataclass(frozen=True, slots=True)

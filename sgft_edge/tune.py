@@ -17,9 +17,8 @@ from typing import Any
 from sgft_edge.bench import counting_prompt
 from sgft_edge.binding import peek
 from sgft_edge.child import run_child
-from sgft_edge.device import physical_cores
 from sgft_edge.errors import ModelError
-from sgft_edge.machine import logical_cores
+from sgft_edge.machine import logical_cores, physical_cores
 from sgft_edge.manifest import Manifest
 from sgft_edge.measure import Job, Measurement
 from sgft_edge.store import locate
