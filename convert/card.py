@@ -21,7 +21,8 @@ from convert.header import Metadata, read_header
 from convert.proof import Proof
 from convert.staging import flush
 from sgft_edge.adapters import PROMPTS_KEY, ROLE_KEY
-from sgft_edge.manifest import Entry, toml_text
+from sgft_edge.files import toml_tables
+from sgft_edge.manifest import Entry
 from sgft_edge.prompts import SYSTEM
 from sgft_edge.store import file_digest
 
@@ -118,7 +119,9 @@ def write_card(folder: Path, origin: Origin, files: Mapping[str, str], proof: Pr
     (folder / "README.md").write_text(_readme(origin, files, sizes, proof, licence), encoding="utf-8")
     (folder / "Modelfile").write_text(_modelfile(origin, files), encoding="utf-8")
     entries = [_entry(origin, folder / name, role, digests[name], licence) for name, role in files.items()]
-    (folder / ENTRIES).write_text(toml_text({entry.name: entry.to_table() for entry in entries}), encoding="utf-8")
+    (folder / ENTRIES).write_text(
+        toml_tables("models", {entry.name: entry.to_table() for entry in entries}), encoding="utf-8"
+    )
 
 
 def _entry(origin: Origin, path: Path, role: str, digest: str, licence: str) -> Entry:

@@ -23,7 +23,8 @@ import click
 from sgft_edge import __version__
 from sgft_edge.default import choose_default
 from sgft_edge.errors import InputError, ModelError, SgftError
-from sgft_edge.manifest import Entry, Manifest, package_models, toml_text
+from sgft_edge.files import toml_tables
+from sgft_edge.manifest import Entry, Manifest, package_models
 from sgft_edge.store import check_gguf, entry_for, file_digest, resolve, trusted_digest
 from sgft_edge.wheels import closure, licence_files, licence_of, make_wheel
 
@@ -93,7 +94,7 @@ def _write(folder: Path, carried: Sequence[Carried], installed: Sequence[Distrib
         _link(model.path, models / model.entry.file)
     own = {model.entry.name: model.entry.to_table() for model in carried if not model.listed}
     if own:
-        _put(folder / "config" / "models.toml", toml_text(own))
+        _put(folder / "config" / "models.toml", toml_tables("models", own))
     said = [f"{one.name} {one.version}: {licence_of(one)}" for one in installed]
     said += [f"model {model.entry.name}: {model.entry.licence}" for model in carried]
     _put(folder / "licences" / "README.txt", "\n".join(["What each part says of its licence:", "", *said, ""]))
