@@ -17,8 +17,8 @@ from statistics import median
 
 import click
 
-from sgft_edge.bench import counting_prompt
 from sgft_edge.child import run_child
+from sgft_edge.compare import counting_prompt
 from sgft_edge.machine import physical_cores
 from sgft_edge.measure import Job, Measurement
 from sgft_edge.store import resolve

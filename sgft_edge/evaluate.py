@@ -14,8 +14,8 @@ import click
 from sgft_edge.calibration import calibrate, calibrated_entry
 from sgft_edge.errors import InputError
 from sgft_edge.files import write_atomically
-from sgft_edge.guidances import Made, read_guidances
 from sgft_edge.journal import Journal
+from sgft_edge.made import MadeGuidance, read_guidances
 from sgft_edge.options import guide_of, model_options, open_solver, settings_from, settings_options
 from sgft_edge.problems import Problem, read_rows, with_references
 from sgft_edge.report import Rows, digest, report, runs
@@ -114,7 +114,7 @@ def command(
         given["guide"] = guide_of(given)
     entry = calibrated_entry(answerers[0] or given["guide"]) if calibrates else None
     settings = {name: settings_from(given, name) for name in strategies}  # all looked at before the first runs
-    made: list[dict[str, Made] | None] = [read_guidances(path) for path in guided]
+    made: list[dict[str, MadeGuidance] | None] = [read_guidances(path) for path in guided]
     problems = [_checked(problem, given_guidance) for problem in _found(file, shuffle)[:limit]]
     if not problems:
         raise InputError(f"{file}: expected problems, found none")

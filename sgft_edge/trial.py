@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from sgft_edge import answers
 from sgft_edge.errors import EngineError, InputError, SgftError
-from sgft_edge.guidances import Made
 from sgft_edge.journal import Journal
 from sgft_edge.machine import peak_bytes
+from sgft_edge.made import MadeGuidance
 from sgft_edge.problems import YES_OR_NO, Problem
 from sgft_edge.progress import progress
 from sgft_edge.question import Question
@@ -28,7 +28,7 @@ def run_trial(
     settings: Settings,
     problems: Sequence[Problem],
     journal: Journal,
-    made: Mapping[str, Made] | None = None,
+    made: Mapping[str, MadeGuidance] | None = None,
 ) -> list[dict[str, Any]]:
     """Solve the problems that the journal has no row of, and return the rows of all.
 
@@ -67,7 +67,7 @@ def run_trial(
     return [rows[problem.number] for problem in problems]
 
 
-def _question(problem: Problem, made: Mapping[str, Made] | None) -> Question:
+def _question(problem: Problem, made: Mapping[str, MadeGuidance] | None) -> Question:
     question = problem.asked
     if made is None:
         return question
@@ -77,7 +77,7 @@ def _question(problem: Problem, made: Mapping[str, Made] | None) -> Question:
 
 
 def _key(
-    solver: Solver, settings: Settings, problems: Sequence[Problem], made: Mapping[str, Made] | None
+    solver: Solver, settings: Settings, problems: Sequence[Problem], made: Mapping[str, MadeGuidance] | None
 ) -> dict[str, Any]:
     """What must be equal for rows to belong to one run: the settings and the files that the strategy uses."""
     given = problems[0].asked.guidance is not None  # all have one or none has
@@ -96,7 +96,7 @@ def _key(
     return {**key, "given_guidance": given, "digests": digests, **along}
 
 
-def _row(problem: Problem, outcome: Solution | SgftError, made: Mapping[str, Made] | None) -> dict[str, Any]:
+def _row(problem: Problem, outcome: Solution | SgftError, made: Mapping[str, MadeGuidance] | None) -> dict[str, Any]:
     assert problem.answer is not None
     question = problem.asked
     row = {"line": problem.number, "reference": problem.answer}

@@ -14,9 +14,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sgft_edge.bench import counting_prompt
 from sgft_edge.binding import peek
 from sgft_edge.child import run_child
+from sgft_edge.compare import counting_prompt
 from sgft_edge.errors import ModelError
 from sgft_edge.machine import logical_cores, physical_cores
 from sgft_edge.manifest import Manifest
@@ -73,7 +73,7 @@ def total(speed: Speed) -> float:
     return speed.total
 
 
-def plan(threads: Sequence[int]) -> list[tuple[str, Sequence[Any], Goal]]:
+def settings_to_try(threads: Sequence[int]) -> list[tuple[str, Sequence[Any], Goal]]:
     """The settings in the order of their trial, with their candidates and what each is judged by."""
     return [
         ("threads", threads, decode),
@@ -89,7 +89,7 @@ def search(
 ) -> tuple[Tuning, list[Trial]]:
     """The best settings, and every trial on the way. Without `rounded_kv` an 8-bit KV cache is tried but not taken."""
     best, trials = start, []
-    for setting, candidates, goal in plan(threads):
+    for setting, candidates, goal in settings_to_try(threads):
         for value in candidates:
             if value == getattr(best, setting) or (setting == "kv_type" and best.flash_attention == "off"):
                 continue
@@ -103,7 +103,7 @@ def search(
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Tuned:
     """The best settings, all trials, the costs of guessing ahead with its expected speedup, and other quantizations.
 
     `others`: their speed under the best settings, in times of this model's, by name.
@@ -116,9 +116,9 @@ class Found:
     others: Mapping[str, float]
 
 
-def tune(
+def find_fastest(
     model: Path, repeats: int, tokens: tuple[int, int], rounded_kv: bool, advance: Callable[[], None] = lambda: None
-) -> Found:
+) -> Tuned:
     """Search on a file, reading and decoding so many `tokens` in each run. Raises `InputError` or `EngineError`.
 
     `advance` is called after each of at most `most_runs` runs.
@@ -151,12 +151,12 @@ def tune(
         name: median(measure(best).total / measure(best, path).total for _ in range(repeats))
         for name, path in same_model(model).items()
     }
-    return Found(best, trials, costs, speedup, others)
+    return Tuned(best, trials, costs, speedup, others)
 
 
 def most_runs(model: Path, repeats: int) -> int:
-    """Runs that `tune` makes at most."""
-    candidates = sum(len(values) for _, values, _ in plan(thread_counts()))
+    """Runs that `find_fastest` makes at most."""
+    candidates = sum(len(values) for _, values, _ in settings_to_try(thread_counts()))
     return 2 * repeats * (candidates + len(same_model(model)))
 
 
