@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sgft_edge.cli import run
 from sgft_edge.errors import InputError
+from sgft_edge.run import run
 
 if TYPE_CHECKING:
     from convert.pipeline import Result

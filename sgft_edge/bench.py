@@ -1,4 +1,4 @@
-"""`sgft-edge bench`: speed and memory of the engine beside llama-cpp-python's, or the search for the fastest settings."""
+"""`sgft-edge bench`: the engine's speed and memory beside llama-cpp-python's, or the fastest settings for a model."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from sgft_edge.default import choose_default
 from sgft_edge.errors import InputError
 from sgft_edge.progress import progress
+from sgft_edge.run import run
 from sgft_edge.settings import DEVICES
 from sgft_edge.store import file_digest, resolve
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    from sgft_edge.cli import run
-
     return run(command, argv)
 
 

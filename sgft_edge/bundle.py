@@ -25,6 +25,7 @@ from sgft_edge.default import choose_default
 from sgft_edge.errors import InputError, ModelError, SgftError
 from sgft_edge.files import toml_tables
 from sgft_edge.manifest import Entry, Manifest, package_models
+from sgft_edge.run import run
 from sgft_edge.store import check_gguf, entry_for, file_digest, resolve, trusted_digest
 from sgft_edge.wheels import closure, licence_files, licence_of, make_wheel
 
@@ -43,8 +44,6 @@ class Carried:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    from sgft_edge.cli import run
-
     return run(command, argv)
 
 

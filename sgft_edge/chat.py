@@ -14,6 +14,7 @@ import click
 from sgft_edge.errors import InputError, SgftError
 from sgft_edge.files import cache_folder
 from sgft_edge.options import model_options, open_solver, settings_from, settings_options
+from sgft_edge.run import run
 from sgft_edge.session import Session
 from sgft_edge.settings import STRATEGIES, Settings
 from sgft_edge.solution import Event
@@ -35,8 +36,6 @@ _PLANNING = ("guidance", "program", "step", "expression", "value")
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    from sgft_edge.cli import run
-
     return run(command, argv)
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sgft_edge.run import run
+
 if TYPE_CHECKING:
     from sgft_edge.advice import Advice
     from sgft_edge.diagnosis import Report
@@ -21,8 +23,6 @@ Rows = Iterator[tuple[str, str]]
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    from sgft_edge.cli import run
-
     return run(command, argv)
 
 

@@ -19,6 +19,7 @@ from sgft_edge.made import MadeGuidance, read_guidances
 from sgft_edge.options import guide_of, model_options, open_solver, settings_from, settings_options
 from sgft_edge.problems import Problem, read_rows, with_references
 from sgft_edge.report import Rows, digest, report, runs
+from sgft_edge.run import run
 from sgft_edge.settings import ANSWERING
 from sgft_edge.strategies import parts
 from sgft_edge.testsets import find_problems
@@ -27,8 +28,6 @@ from sgft_edge.trial import run_trial
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    from sgft_edge.cli import run
-
     return run(command, argv)
 
 

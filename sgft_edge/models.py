@@ -15,6 +15,7 @@ from sgft_edge.default import choose_default, own_default, require_memory, use, 
 from sgft_edge.errors import ModelError, ModelMissing, PullError
 from sgft_edge.manifest import Entry, Manifest
 from sgft_edge.pull import Progress, discard, pull
+from sgft_edge.run import run
 from sgft_edge.settings import DEFAULT_MODEL, FALLBACK_MODEL
 
 _MB = 1_000_000
@@ -22,8 +23,6 @@ _MB = 1_000_000
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    from sgft_edge.cli import run
-
     return run(command, argv)
 
 
