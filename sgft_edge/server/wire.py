@@ -101,7 +101,7 @@ def asked(body: Body, chat: bool, models: Collection[str], max_tokens: int, max_
             _get(body, "reproducible", bool, None),
         )
     except InputError as e:
-        raise ApiError(400, str(e), str(e).partition(":")[0]) from e
+        raise ApiError(400, str(e), e.field) from e
     if settings.votes > max_votes:
         raise _wrong("votes", f"at most {max_votes}", settings.votes)
     options = _get(body, "stream_options", dict, {})
