@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from sgft_edge.errors import InputError
 from sgft_edge.manifest import Entry, put
-from sgft_edge.report import Rows, summarize
+from sgft_edge.report import summarize
+from sgft_edge.row import Rows
 from sgft_edge.store import entry_for
 
 FEW = 50  # problems, below which the intervals of good and bad strategies overlap
@@ -29,13 +30,13 @@ def calibrate(entry: Entry, found: Sequence[Rows]) -> list[str]:
     said = []
     for field, choices, kind in (("auto", False, "numbers"), ("auto_choices", True, "choices")):
         measured = [[row for row in rows if bool(row["choices"]) == choices] for rows in found]
-        lines = {rows[0]["run"]["strategy"]: summarize(rows) for rows in measured if rows}
-        if not lines:
+        summaries = {rows[0]["run"]["strategy"]: summarize(rows) for rows in measured if rows}
+        if not summaries:
             continue
-        best = max(lines, key=lambda strategy: (lines[strategy].correct, -lines[strategy].decoded))
-        line = lines[best]
+        best = max(summaries, key=lambda strategy: (summaries[strategy].correct, -summaries[strategy].decoded))
+        summary = summaries[best]
         entry = replace(entry, own=True, **{field: best})
-        few = f"; {line.problems} problems say little" if line.problems < FEW else ""
-        said.append(f"{entry.name}: {best} for questions with {kind} ({line.correct}/{line.problems}){few}")
+        few = f"; {summary.problems} problems say little" if summary.problems < FEW else ""
+        said.append(f"{entry.name}: {best} for questions with {kind} ({summary.correct}/{summary.problems}){few}")
     put(entry)
     return said

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 from sgft_edge import answers
 from sgft_edge.arithmetic import GROUPED, evaluate, format_value
@@ -18,6 +17,7 @@ from sgft_edge.errors import EvaluationError, GuidanceError
 from sgft_edge.exact import UNIT_FACTS
 from sgft_edge.guidance import parse
 from sgft_edge.numerals import numbers_in
+from sgft_edge.row import Row
 
 CLASSES: Mapping[str, str] = {  # in the order in which they are tried
     "error": "there is no solution, the question is too long for example",
@@ -54,7 +54,7 @@ class Failure:
     repair: str = ""
 
 
-def failure(row: Mapping[str, Any]) -> Failure | None:
+def failure(row: Row) -> Failure | None:
     """What went wrong in an evaluation's row, None where it is correct."""
     if row["correct"]:
         return None

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+MB = 1_000_000  # bytes
 _ROOT = Path("/")
 _NO_LIMIT = 1 << 60  # control groups of version 1 write "no limit" as a number near 2**63
 
