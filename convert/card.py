@@ -19,6 +19,7 @@ from convert.adapter import WEIGHTS, AdapterFolder
 from convert.base import Base
 from convert.header import Metadata, read_header
 from convert.proof import Proof
+from convert.record import TrainingRecord
 from convert.staging import flush
 from sgft_edge.adapters import PROMPTS_KEY, ROLE_KEY
 from sgft_edge.files import toml_tables
@@ -34,7 +35,7 @@ _PACKAGES = ("sgft-edge", "torch", "transformers", "peft", "safetensors", "gguf"
 class Origin:
     """What an export was made of; digests are SHA-256.
 
-    `training` is the record that our training wrote into the adapter's folder, empty for others.
+    `training` is the record that our training wrote into the adapter's folder, None for others.
     """
 
     name: str
@@ -43,25 +44,31 @@ class Origin:
     adapter: str | None
     adapter_digest: str | None
     prompts_digest: str | None
-    training: Mapping[str, Any]
+    training: TrainingRecord | None
     imatrix: str | None
     versions: Mapping[str, str]
     command: str
     warnings: tuple[str, ...] = ()
+
+    @property
+    def training_facts(self) -> dict[str, Any]:
+        """The record as JSON takes it, empty where there is none."""
+        return asdict(self.training) if self.training else {}
 
 
 def origin_of(
     name: str, base: Base, adapter: AdapterFolder | None, imatrix: str | None, command: str, warnings: tuple[str, ...]
 ) -> Origin:
     """Collect the facts."""
+    record = adapter.record if adapter else None
     return Origin(
         name=name,
         base=base.title,
         base_digest=base.digest(),
         adapter=adapter.path.name if adapter else None,
         adapter_digest=file_digest(adapter.path / WEIGHTS) if adapter else None,
-        prompts_digest=adapter.record.get("prompts_digest") if adapter else None,
-        training=adapter.record if adapter else {},
+        prompts_digest=record.prompts_digest if record else None,
+        training=record,
         imatrix=imatrix,
         versions={package: importlib.metadata.version(package) for package in _PACKAGES},
         command=command,
@@ -86,13 +93,13 @@ def metadata(origin: Origin, base: Base, parameters: int) -> Metadata:
         writer.add_base_model_name(0, origin.base)
     facts = {
         PROMPTS_KEY: origin.prompts_digest,
-        ROLE_KEY: origin.training.get("settings", {}).get("role"),
+        ROLE_KEY: origin.training.role if origin.training else None,
         "sgft.base": origin.base,
         "sgft.base_digest": origin.base_digest,
         "sgft.adapter": origin.adapter,
         "sgft.adapter_digest": origin.adapter_digest,
         "sgft.imatrix": origin.imatrix,
-        "sgft.training": json.dumps(origin.training) if origin.training else None,
+        "sgft.training": json.dumps(origin.training_facts) if origin.training else None,
         "sgft.versions": json.dumps(origin.versions),
         "sgft.command": origin.command,
     }
@@ -110,7 +117,7 @@ def write_card(folder: Path, origin: Origin, files: Mapping[str, str], proof: Pr
         list(flushed)
     sizes = {name: (folder / name).stat().st_size for name in files}
     card = {
-        "origin": asdict(origin),
+        "origin": asdict(origin) | {"training": origin.training_facts},
         "licence": licence,
         "files": {name: {"role": role, "bytes": sizes[name], "sha256": digests[name]} for name, role in files.items()},
         "proof": asdict(proof),
@@ -161,7 +168,7 @@ def _readme(origin: Origin, files: Mapping[str, str], sizes: Mapping[str, int], 
     if origin.adapter:
         lines += [f"Adapter: `{origin.adapter}` (sha256 `{(origin.adapter_digest or '')[:16]}`)."]
     for key in ("data", "settings"):
-        if facts := origin.training.get(key):
+        if facts := origin.training_facts.get(key):
             lines += [f"Training {key}: `{json.dumps(facts, ensure_ascii=False)}`."]
     lines += ["Made with " + ", ".join(f"{package} {version}" for package, version in origin.versions.items()) + "."]
     lines += ["", "| file | role | MB |", "|---|---|---|"]

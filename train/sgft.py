@@ -170,7 +170,7 @@ class _Run:
             if self.settings.method == "lisa":
                 save_model(new, self.model, self.base, self.tokenizer)
             else:
-                save_adapter(new, self.model, self.record["base"]["name"], self.mark)
+                save_adapter(new, self.model, self.record.base.name, self.mark)
             save_record(new, self.record, metrics)
 
 
