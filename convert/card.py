@@ -23,6 +23,7 @@ from convert.record import TrainingRecord
 from convert.staging import flush
 from sgft_edge.adapters import PROMPTS_KEY, ROLE_KEY
 from sgft_edge.files import toml_tables
+from sgft_edge.machine import MB
 from sgft_edge.manifest import Entry
 from sgft_edge.prompts import SYSTEM
 from sgft_edge.store import file_digest
@@ -172,7 +173,7 @@ def _readme(origin: Origin, files: Mapping[str, str], sizes: Mapping[str, int], 
             lines += [f"Training {key}: `{json.dumps(facts, ensure_ascii=False)}`."]
     lines += ["Made with " + ", ".join(f"{package} {version}" for package, version in origin.versions.items()) + "."]
     lines += ["", "| file | role | MB |", "|---|---|---|"]
-    lines += [f"| {name} | {role} | {sizes[name] / 1e6:.1f} |" for name, role in files.items()]
+    lines += [f"| {name} | {role} | {sizes[name] / MB:.1f} |" for name, role in files.items()]
     lines += ["", "## Checks", ""]
     if proof.checks:
         lines += ["| | found | expected |", "|---|---|---|"]

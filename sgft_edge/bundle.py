@@ -24,6 +24,7 @@ from sgft_edge import __version__
 from sgft_edge.default import choose_default
 from sgft_edge.errors import InputError, ModelError, SgftError
 from sgft_edge.files import toml_tables
+from sgft_edge.machine import MB
 from sgft_edge.manifest import Entry, Manifest, package_models
 from sgft_edge.run import run
 from sgft_edge.store import check_gguf, entry_for, file_digest, resolve, trusted_digest
@@ -33,7 +34,7 @@ _CARRIED = Path(__file__).parent / "carried"  # the scripts and the words that e
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class BundledModel:
     """A model in a bundle: its file here, and its entry there; `listed` where that machine knows it by itself."""
 
     entry: Entry
@@ -73,10 +74,10 @@ def command(out: Path, models: str | None, extras: str, archive: bool, force: bo
         if archive:
             _pack(folder, out.name, packed)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    click.echo(f"{out}: {len(installed)} wheels, {len(carried)} models, {size / 1e6:.0f} MB")
+    click.echo(f"{out}: {len(installed)} wheels, {len(carried)} models, {size / MB:.0f} MB")
 
 
-def _write(folder: Path, carried: Sequence[Carried], installed: Sequence[Distribution]) -> None:
+def _write(folder: Path, carried: Sequence[BundledModel], installed: Sequence[Distribution]) -> None:
     """Everything that a bundle has, the digests last."""
     wheels, models = folder / "wheels", folder / "models"
     wheels.mkdir()
@@ -113,7 +114,7 @@ def _write(folder: Path, carried: Sequence[Carried], installed: Sequence[Distrib
     _put(folder / "SHA256SUMS", "".join(digests))
 
 
-def _carried(name: str) -> Carried:
+def _carried(name: str) -> BundledModel:
     """A model by name or file. Raises `ModelError` where it is not here, or not what it should be."""
     path = resolve(name)
     check_gguf(path)
@@ -128,14 +129,14 @@ def _carried(name: str) -> Carried:
             raise InputError(
                 f"--models: expected models, found {known.name}, which comes with the package: leave it out"
             )
-        return Carried(known, path, digest, listed=True)
+        return BundledModel(known, path, digest, listed=True)
     if known is None:
         stem = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._") or "model"
         known = Entry(name=stem, title=path.stem, role="model", file=f"{stem}.gguf", licence="NOASSERTION", own=True)
         if stem in Manifest.load().entries:
             raise InputError(f"--models {name}: expected a file with a name of its own, {stem} is another model")
     entry = replace(known, file=f"{known.name}.gguf", sources=(), sha256=digest, bytes=path.stat().st_size)
-    return Carried(entry, path, digest, listed=False)
+    return BundledModel(entry, path, digest, listed=False)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from sgft_edge.errors import InputError
 from sgft_edge.manifest import Entry, put
@@ -35,7 +36,8 @@ def calibrate(entry: Entry, found: Sequence[Rows]) -> list[str]:
             continue
         best = max(summaries, key=lambda strategy: (summaries[strategy].correct, -summaries[strategy].decoded))
         summary = summaries[best]
-        entry = replace(entry, own=True, **{field: best})
+        chosen: dict[str, Any] = {field: best}
+        entry = replace(entry, own=True, **chosen)
         few = f"; {summary.problems} problems say little" if summary.problems < FEW else ""
         said.append(f"{entry.name}: {best} for questions with {kind} ({summary.correct}/{summary.problems}){few}")
     put(entry)

@@ -15,10 +15,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sgft_edge.child import run_child
 from sgft_edge.errors import ContextOverflow, InputError
 from sgft_edge.machine import cpu_name, physical_cores
-from sgft_edge.measure import CONTENDERS, Job, Measurement
+from sgft_edge.measure import CONTENDERS, Job, Measurement, measure_apart
 from sgft_edge.store import file_digest
 
 
@@ -105,7 +104,7 @@ def compare(
                 threads=threads,
                 device=device,
             )
-            measurements.append(Measurement(**run_child("sgft_edge.measure", asdict(job))))
+            measurements.append(measure_apart(job))
             advance()
     return Comparison(
         cpu=cpu_name(),

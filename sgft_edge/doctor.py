@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sgft_edge.machine import MB
 from sgft_edge.run import run
 
 if TYPE_CHECKING:
     from sgft_edge.advice import Advice
     from sgft_edge.diagnosis import Report
 
-_MB = 1_000_000
 
 Rows = Iterator[tuple[str, str]]
 
@@ -133,7 +133,7 @@ def _failed(report: Report, *probes: str) -> Rows:
 
 
 def _megabytes(count: int) -> str:
-    return f"{count / _MB:,.0f} MB"
+    return f"{count / MB:,.0f} MB"
 
 
 if __name__ == "__main__":

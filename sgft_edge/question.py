@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sgft_edge.errors import InputError
+from sgft_edge.numerals import numbers_in
 
 MAX_CHARACTERS = 200_000
 MAX_HISTORY = 1_000_000  # characters of a conversation before the question
@@ -60,8 +61,6 @@ class Question:
     @property
     def is_numeric(self) -> bool:
         """Whether the text has numbers, in digits or in words."""
-        from sgft_edge.numerals import numbers_in
-
         return bool(numbers_in(self.text))
 
     @property

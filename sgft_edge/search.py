@@ -15,12 +15,12 @@ from statistics import median
 from typing import Any
 
 from sgft_edge.binding import peek
-from sgft_edge.child import run_child
 from sgft_edge.compare import counting_prompt
 from sgft_edge.errors import ModelError
 from sgft_edge.machine import logical_cores, physical_cores
 from sgft_edge.manifest import Manifest
-from sgft_edge.measure import Job, Measurement
+from sgft_edge.measure import Job, measure_apart
+from sgft_edge.probe import costs_apart
 from sgft_edge.store import locate
 from sgft_edge.tuning import Tuning
 
@@ -136,14 +136,13 @@ def find_fastest(
             device="cpu",
             tuning=asdict(tuning),
         )
-        run = Measurement(**run_child("sgft_edge.measure", asdict(job)))
+        run = measure_apart(job)
         advance()
         return Speed(run.first_token_s, run.decode_s)
 
     cores = physical_cores()
     best, trials = search(Tuning(cores, cores), measure, thread_counts(), repeats, rounded_kv)
-    probed = run_child("sgft_edge.probe", {"model": str(model), "tuning": asdict(best), "drafts": DRAFTS})
-    costs = {int(count): cost for count, cost in probed.items()}
+    costs = costs_apart(model, best, DRAFTS)
     tokens_ahead, speedup = draft(costs)
     if tokens_ahead:
         best = replace(best, draft_tokens=tokens_ahead, draft_cost=round(costs[tokens_ahead], 3))
