@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from fractions import Fraction
 
-from sgft_edge.choices import extract_choice
+from sgft_edge.choices import extract_choice as extract_choice  # strategies.py takes it from here
 from sgft_edge.claims import Claim, claims, correction_of, is_denied, last_claims, of_first_problem
 from sgft_edge.markup import plain
 from sgft_edge.quantities import Quantity, quantities, quantities_in_words, said_in, value_of

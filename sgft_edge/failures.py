@@ -16,6 +16,7 @@ from sgft_edge.arithmetic import GROUPED, evaluate, format_value
 from sgft_edge.errors import EvaluationError, GuidanceError
 from sgft_edge.exact import UNIT_FACTS
 from sgft_edge.guidance import parse
+from sgft_edge.markup import plain
 from sgft_edge.numerals import numbers_in
 from sgft_edge.row import Row
 
@@ -86,7 +87,7 @@ def failure(row: Row) -> Failure | None:
 
 def equations_in(text: str) -> Iterator[tuple[str, str]]:
     """The equations of numbers in a free text, each as an expression that has a value and what is said to be it."""
-    for match in _EQUATION.finditer(_ITEM.sub("", answers.plain(text))):
+    for match in _EQUATION.finditer(_ITEM.sub("", plain(text))):
         if _VARIABLE.search(match["left"]):
             continue
         left = re.sub(r"[$€£]", "", match["left"]).replace("x", "*")
