@@ -31,7 +31,7 @@ import openai
 from benchmarks.server import CONTEXT, serving
 from sgft_edge import Question, prompts
 from sgft_edge.binding import Model
-from sgft_edge.device import physical_cores
+from sgft_edge.machine import physical_cores
 from sgft_edge.places import resolve
 from sgft_edge.problems import read_problems
 from sgft_edge.tokens import prompt_tokens, template_of

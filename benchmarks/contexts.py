@@ -19,8 +19,8 @@ import click
 
 from sgft_edge import Question, Settings, Solution, Solver
 from sgft_edge.cast import Cast, open_cast
-from sgft_edge.device import physical_cores
 from sgft_edge.engine import Engine
+from sgft_edge.machine import physical_cores
 from sgft_edge.problems import read_problems
 from sgft_edge.role import LocalRole
 

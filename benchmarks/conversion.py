@@ -20,7 +20,7 @@ from statistics import median
 
 import click
 
-MB = 1_000_000
+from sgft_edge.machine import MB
 
 
 def measured(command: list[str]) -> tuple[float, float]:

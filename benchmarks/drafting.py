@@ -8,7 +8,7 @@ is answered both ways, in turn, by one engine that has forgotten the other answe
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -17,10 +17,10 @@ import click
 
 from sgft_edge import Settings, Solution, Solver
 from sgft_edge.cast import Cast, open_cast
-from sgft_edge.child import run_child
-from sgft_edge.device import physical_cores
 from sgft_edge.engine import Engine
+from sgft_edge.machine import physical_cores
 from sgft_edge.places import resolve
+from sgft_edge.probe import costs_apart
 from sgft_edge.problems import read_problems
 from sgft_edge.role import LocalRole
 from sgft_edge.tokens import template_of
@@ -38,8 +38,7 @@ CONTEXT = 1024
 def main(model: str, problems: Path, tokens: int, count: int, threads: int) -> None:
     """Print seconds and calls of both, and the ratio of their times."""
     plain = Tuning(threads, threads)
-    probe = {"model": str(resolve(model)), "tuning": asdict(plain), "drafts": [tokens]}
-    cost = run_child("sgft_edge.probe", probe)[str(tokens)]
+    cost = costs_apart(resolve(model), plain, [tokens])[tokens]
     first, *asked = islice(read_problems(problems), count + 1)
     pairs: list[tuple[Solution, Solution]] = []
     engine = Engine(resolve(model), window=CONTEXT, tuning=replace(plain, draft_tokens=tokens, draft_cost=cost))

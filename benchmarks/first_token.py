@@ -21,7 +21,7 @@ import click
 
 from sgft_edge import Question, prompts
 from sgft_edge.binding import Model
-from sgft_edge.device import physical_cores
+from sgft_edge.machine import physical_cores
 from sgft_edge.places import resolve
 from sgft_edge.prompts import Prompt
 from sgft_edge.tokens import template_of

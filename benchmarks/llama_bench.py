@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
 import click
 
-from sgft_edge.bench import counting_prompt
-from sgft_edge.child import run_child
-from sgft_edge.device import physical_cores
-from sgft_edge.measure import Job, Measurement
+from sgft_edge.compare import counting_prompt
+from sgft_edge.machine import physical_cores
+from sgft_edge.measure import Job, measure_apart
 from sgft_edge.places import resolve
 
 CONTEXT = 2048
@@ -62,7 +60,7 @@ def main(model: str, program: Path, prompt_tokens: int, decode_tokens: int, repe
     for repeat in range(repeats):
         for side in ("ours", "theirs") if repeat % 2 == 0 else ("theirs", "ours"):
             if side == "ours":
-                ours = Measurement(**run_child("sgft_edge.measure", asdict(job)))
+                ours = measure_apart(job)
             else:
                 prefill, decode = theirs(program, path, prompt_tokens, decode_tokens, threads)
         ratios.append((ours.prefill_rate / prefill, ours.decode_rate / decode))

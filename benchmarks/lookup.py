@@ -20,8 +20,8 @@ from sgft_edge import Question, prompts
 from sgft_edge.binding import Model
 from sgft_edge.lookup import Drafting, Lookup
 from sgft_edge.places import resolve
+from sgft_edge.search import DRAFTS
 from sgft_edge.tokens import prompt_tokens, template_of
-from sgft_edge.tune import DRAFTS
 
 
 @click.command()

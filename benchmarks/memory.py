@@ -21,10 +21,10 @@ from statistics import median
 
 import click
 
+from sgft_edge.machine import MB
 from sgft_edge.places import resolve
 
 QUESTION = "A shop sells 5 bikes for 120 dollars each and pays 75 dollars for parts. What is left?"
-MB = 1_000_000
 LIMIT_MB = 512 * 1024 * 1024 // MB
 SHAPES = ((1, 512, 1), (1, 2048, 1), (1, 2048, 50), (1, 8192, 1), (4, 1024, 1), (8, 512, 1), (8, 2048, 1))
 """Questions at once, tokens for each, and how often each says what it says."""

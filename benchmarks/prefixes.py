@@ -15,8 +15,8 @@ from statistics import median
 import click
 
 from sgft_edge import Question, prompts
-from sgft_edge.device import physical_cores
 from sgft_edge.engine import Cell, Engine
+from sgft_edge.machine import physical_cores
 from sgft_edge.places import resolve
 from sgft_edge.prefixes import PrefixStore
 from sgft_edge.tokens import prompt_tokens, template_of

@@ -10,17 +10,15 @@ decoded ones in the engine, each run in a process of its own, the types in turn,
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import click
 
-from sgft_edge.bench import counting_prompt
-from sgft_edge.child import run_child
-from sgft_edge.device import physical_cores
-from sgft_edge.measure import Job, Measurement
+from sgft_edge.compare import counting_prompt
+from sgft_edge.machine import physical_cores
+from sgft_edge.measure import Job, Measurement, measure_apart
 
 PROMPT, DECODE, CONTEXT = 256, 64, 2048
 
@@ -37,7 +35,7 @@ def measured(file: Path, threads: int) -> Measurement:
         threads=threads,
         device="cpu",
     )
-    return Measurement(**run_child("sgft_edge.measure", asdict(job)))
+    return measure_apart(job)
 
 
 def card(folder: Path) -> dict[str, Any]:

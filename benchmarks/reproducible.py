@@ -17,7 +17,7 @@ from statistics import median
 import click
 
 from sgft_edge import Question, Settings, Solution, Solver
-from sgft_edge.device import physical_cores
+from sgft_edge.machine import physical_cores
 from sgft_edge.problems import read_problems
 
 TURNS = 6

@@ -11,12 +11,13 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from convert.errors import BaseMismatch, ConversionError, Unsupported
+from convert.record import TrainingRecord
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-CONFIG, WEIGHTS, RECORD = "adapter_config.json", "adapter_model.safetensors", "training.json"
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 _NEVER = (
     "layer_replication",
@@ -46,7 +47,7 @@ class AdapterFolder:
     path: Path
     config: dict[str, Any]
     shapes: dict[str, tuple[int, ...]]
-    record: dict[str, Any]
+    record: TrainingRecord | None
 
     @property
     def invocation(self) -> list[int]:
@@ -105,7 +106,7 @@ def read_adapter(path: Path) -> AdapterFolder:
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as e:
         raise ConversionError(f"{path / WEIGHTS}: expected a safetensors file: {e}") from e
-    return AdapterFolder(path, config, shapes, _record(path / RECORD))
+    return AdapterFolder(path, config, shapes, TrainingRecord.read(path))
 
 
 def attach(base: PreTrainedModel, adapter: AdapterFolder) -> PeftModel:
@@ -180,15 +181,3 @@ def _check_tied(base: PreTrainedModel, adapter: AdapterFolder) -> None:
 
 def _trained_on(adapter: AdapterFolder) -> str:
     return f": it was trained on {adapter.base}; name the right base with --base" if adapter.base else ""
-
-
-def _record(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as e:
-        raise ConversionError(f"{path}: expected the record of a training as JSON: {e}") from e
-    if not isinstance(record, dict):
-        raise ConversionError(f"{path}: expected a JSON object, found {type(record).__name__}")
-    return record

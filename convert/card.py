@@ -19,10 +19,13 @@ from convert.adapter import WEIGHTS, AdapterFolder
 from convert.base import Base
 from convert.header import Metadata, read_header
 from convert.proof import Proof
+from convert.record import TrainingRecord
 from convert.staging import flush
 from sgft_edge.adapters import PROMPTS_KEY, ROLE_KEY
 from sgft_edge.digests import file_digest
-from sgft_edge.manifest import Entry, toml_text
+from sgft_edge.files import toml_tables
+from sgft_edge.machine import MB
+from sgft_edge.manifest import Entry
 from sgft_edge.prompts import SYSTEM
 
 ENTRIES = "models.toml"
@@ -33,7 +36,7 @@ _PACKAGES = ("sgft-edge", "torch", "transformers", "peft", "safetensors", "gguf"
 class Origin:
     """What an export was made of; digests are SHA-256.
 
-    `training` is the record that our training wrote into the adapter's folder, empty for others.
+    `training` is the record that our training wrote into the adapter's folder, None for others.
     """
 
     name: str
@@ -42,25 +45,31 @@ class Origin:
     adapter: str | None
     adapter_digest: str | None
     prompts_digest: str | None
-    training: Mapping[str, Any]
+    training: TrainingRecord | None
     imatrix: str | None
     versions: Mapping[str, str]
     command: str
     warnings: tuple[str, ...] = ()
+
+    @property
+    def training_facts(self) -> dict[str, Any]:
+        """The record as JSON takes it, empty where there is none."""
+        return asdict(self.training) if self.training else {}
 
 
 def origin_of(
     name: str, base: Base, adapter: AdapterFolder | None, imatrix: str | None, command: str, warnings: tuple[str, ...]
 ) -> Origin:
     """Collect the facts."""
+    record = adapter.record if adapter else None
     return Origin(
         name=name,
         base=base.title,
         base_digest=base.digest(),
         adapter=adapter.path.name if adapter else None,
         adapter_digest=file_digest(adapter.path / WEIGHTS) if adapter else None,
-        prompts_digest=adapter.record.get("prompts_digest") if adapter else None,
-        training=adapter.record if adapter else {},
+        prompts_digest=record.prompts_digest if record else None,
+        training=record,
         imatrix=imatrix,
         versions={package: importlib.metadata.version(package) for package in _PACKAGES},
         command=command,
@@ -85,13 +94,13 @@ def metadata(origin: Origin, base: Base, parameters: int) -> Metadata:
         writer.add_base_model_name(0, origin.base)
     facts = {
         PROMPTS_KEY: origin.prompts_digest,
-        ROLE_KEY: origin.training.get("settings", {}).get("role"),
+        ROLE_KEY: origin.training.role if origin.training else None,
         "sgft.base": origin.base,
         "sgft.base_digest": origin.base_digest,
         "sgft.adapter": origin.adapter,
         "sgft.adapter_digest": origin.adapter_digest,
         "sgft.imatrix": origin.imatrix,
-        "sgft.training": json.dumps(origin.training) if origin.training else None,
+        "sgft.training": json.dumps(origin.training_facts) if origin.training else None,
         "sgft.versions": json.dumps(origin.versions),
         "sgft.command": origin.command,
     }
@@ -109,7 +118,7 @@ def write_card(folder: Path, origin: Origin, files: Mapping[str, str], proof: Pr
         list(flushed)
     sizes = {name: (folder / name).stat().st_size for name in files}
     card = {
-        "origin": asdict(origin),
+        "origin": asdict(origin) | {"training": origin.training_facts},
         "licence": licence,
         "files": {name: {"role": role, "bytes": sizes[name], "sha256": digests[name]} for name, role in files.items()},
         "proof": asdict(proof),
@@ -118,7 +127,9 @@ def write_card(folder: Path, origin: Origin, files: Mapping[str, str], proof: Pr
     (folder / "README.md").write_text(_readme(origin, files, sizes, proof, licence), encoding="utf-8")
     (folder / "Modelfile").write_text(_modelfile(origin, files), encoding="utf-8")
     entries = [_entry(origin, folder / name, role, digests[name], licence) for name, role in files.items()]
-    (folder / ENTRIES).write_text(toml_text({entry.name: entry.to_table() for entry in entries}), encoding="utf-8")
+    (folder / ENTRIES).write_text(
+        toml_tables("models", {entry.name: entry.to_table() for entry in entries}), encoding="utf-8"
+    )
 
 
 def _entry(origin: Origin, path: Path, role: str, digest: str, licence: str) -> Entry:
@@ -158,11 +169,11 @@ def _readme(origin: Origin, files: Mapping[str, str], sizes: Mapping[str, int], 
     if origin.adapter:
         lines += [f"Adapter: `{origin.adapter}` (sha256 `{(origin.adapter_digest or '')[:16]}`)."]
     for key in ("data", "settings"):
-        if facts := origin.training.get(key):
+        if facts := origin.training_facts.get(key):
             lines += [f"Training {key}: `{json.dumps(facts, ensure_ascii=False)}`."]
     lines += ["Made with " + ", ".join(f"{package} {version}" for package, version in origin.versions.items()) + "."]
     lines += ["", "| file | role | MB |", "|---|---|---|"]
-    lines += [f"| {name} | {role} | {sizes[name] / 1e6:.1f} |" for name, role in files.items()]
+    lines += [f"| {name} | {role} | {sizes[name] / MB:.1f} |" for name, role in files.items()]
     lines += ["", "## Checks", ""]
     if proof.checks:
         lines += ["| | found | expected |", "|---|---|---|"]

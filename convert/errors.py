@@ -7,6 +7,8 @@ SgftError
     └── NotProven          the files were made, and a check says that they are not what they should be
 """
 
+from __future__ import annotations
+
 from sgft_edge.errors import SgftError
 
 

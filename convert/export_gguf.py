@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sgft_edge.cli import run
 from sgft_edge.errors import InputError
+from sgft_edge.machine import MB
+from sgft_edge.run import run
 
 if TYPE_CHECKING:
     from convert.pipeline import Result
@@ -177,7 +178,7 @@ def _report(result: Result) -> None:
         table.add_row("unquantized", "", "", "", "", f"{result.proof.reference_perplexity:.3f}", "")
         for q in result.proof.quantized:
             types = ", ".join(f"{count} {kind}" for kind, count in q.types.items())
-            figures = (f"{q.bytes / 1e6:.1f}", f"{q.bits_per_weight:.2f}", f"{q.kld:.4f}", f"{q.agreement:.3f}")
+            figures = (f"{q.bytes / MB:.1f}", f"{q.bits_per_weight:.2f}", f"{q.kld:.4f}", f"{q.agreement:.3f}")
             table.add_row(q.type, *figures, f"{q.perplexity:.3f}", types)
         console.print(table)
     for name, role in result.files.items():

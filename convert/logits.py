@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from convert.samples import WINDOW, Sample
 from sgft_edge.binding import Adapter, Context, Model
-from sgft_edge.device import physical_cores
+from sgft_edge.machine import physical_cores
 from sgft_edge.tuning import Tuning
 
 Logits = NDArray[np.float32]

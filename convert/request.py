@@ -110,24 +110,20 @@ class Source:
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """What is odd and no reason to stop."""
-        digest = self._trained_on.get("digest")
-        if digest is None or digest == self.base.digest():
+        record = self.adapter.record if self.adapter else None
+        if record is None or record.base.digest == self.base.digest():
             return ()
         return (
             f"the base's weights ({self.base.digest()[:12]}) are not those that the adapter was trained on "
-            f"({digest[:12]})",
+            f"({record.base.digest[:12]})",
         )
-
-    @property
-    def _trained_on(self) -> dict[str, Any]:
-        found = self.adapter.record.get("base") if self.adapter else None
-        return found if isinstance(found, dict) else {}
 
     def check_tokenizer(self, own: Metadata, config: dict[str, Any]) -> None:
         """Raise `BaseMismatch` for a base whose tokens are not those of the training."""
         if self.adapter is None:
             return
-        trained, saved = self._trained_on.get("tokenizer_digest"), self.adapter.path / "tokenizer.json"
+        record, saved = self.adapter.record, self.adapter.path / "tokenizer.json"
+        trained = record.base.tokenizer_digest if record else None
         if trained is None and saved.is_file() and not self.base.is_gguf:
             trained = vocabulary.digest(vocabulary.from_folder(self.adapter.path, config, self.options.pre))
         if trained is not None and trained != (found := vocabulary.digest(own)):
@@ -164,8 +160,7 @@ def open_source(options: Options) -> Source:
 
 def _check_architecture(base: Base, adapter: AdapterFolder) -> None:
     """Refuse a base of another architecture than the one of the training, as far as that is known here."""
-    recorded = adapter.record.get("base")
-    trained = recorded.get("architecture") if isinstance(recorded, dict) else None
+    trained = adapter.record.base.architecture if adapter.record else None
     if trained is None and adapter.base and Path(adapter.base).expanduser().exists():
         trained = find_base(adapter.base).architecture
     found = base.architecture

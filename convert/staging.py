@@ -12,8 +12,7 @@ from filelock import FileLock, Timeout
 
 from convert.errors import ConversionError
 from sgft_edge.errors import InputError
-
-_MB = 1_000_000
+from sgft_edge.machine import MB
 
 
 @contextlib.contextmanager
@@ -64,7 +63,7 @@ def need_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise ConversionError(
-            f"needs about {needed / _MB:.0f} MB of free space in {folder.parent}, found {free / _MB:.0f} MB: "
+            f"needs about {needed / MB:.0f} MB of free space in {folder.parent}, found {free / MB:.0f} MB: "
             "free some, or choose another --out"
         )
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgft_edge.diagnosis import BINDING, Report
+from sgft_edge.machine import MB
 from sgft_edge.places import ModelState
 from sgft_edge.settings import DEFAULT_MODEL, FALLBACK_MODEL
 
-_MB = 1_000_000
 _BUILD_FLAGS = {"avx2": "AVX2", "fma": "FMA", "asimd": "NEON", "asimddp": "DOTPROD"}  # Linux's names: llama.cpp's
 _GPU_OPTIONS = {"AMD GPU": "-DGGML_HIP=on", "Apple GPU": "-DGGML_METAL=on"}
 
@@ -103,7 +103,7 @@ def _memory(report: Report) -> Iterator[Advice]:
     if report.memory is None or report.default_model is None or report.default_model.memory_mb is None:
         return
     need, name = report.default_model.memory_mb, report.default_model.name
-    most, free = report.memory.most // _MB, report.memory.free // _MB
+    most, free = report.memory.most // MB, report.memory.free // MB
     smaller = "use a smaller model (--guide)" if name == FALLBACK_MODEL else f"use {FALLBACK_MODEL} (--guide)"
     what = f"the default model {name} needs about {need} MB of memory"
     if most < need:
@@ -153,7 +153,7 @@ def _disk(report: Report) -> Iterator[Advice]:
     folder, need = report.folders["models"], state.bytes + state.bytes // 5  # the file, and a wheel with a part of it
     if folder.free_bytes < need:
         yield Advice(
-            f"pulling {state.name} takes {need // _MB} MB, {folder.path} has {folder.free_bytes // _MB} MB free: "
+            f"pulling {state.name} takes {need // MB} MB, {folder.path} has {folder.free_bytes // MB} MB free: "
             "free some, or set SGFT_EDGE_MODELS to another folder"
         )
 

@@ -6,12 +6,10 @@ import re
 from collections.abc import Mapping
 from fractions import Fraction
 
-from sgft_edge.choices import extract_choice
+from sgft_edge.choices import extract_choice as extract_choice  # strategies.py takes it from here
 from sgft_edge.claims import Claim, claims, correction_of, is_denied, last_claims, of_first_problem
 from sgft_edge.markup import plain
 from sgft_edge.quantities import Quantity, quantities, quantities_in_words, said_in, value_of
-
-__all__ = ["extract", "extract_choice", "extract_number", "is_correct", "is_reference", "plain"]
 
 _LAST = 20_000  # characters at the end of a text in which its last quantity is looked for
 _LONGEST = 300  # characters of a short answer

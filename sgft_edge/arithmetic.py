@@ -5,6 +5,8 @@ here executes what a model wrote: `evaluate` has a tokenizer and a
 precedence-climbing parser of its own, with bounds on length, depth and size.
 """
 
+from __future__ import annotations
+
 import difflib
 import math
 import re
@@ -14,8 +16,6 @@ from fractions import Fraction
 from typing import NoReturn
 
 from sgft_edge.errors import DivisionByZero, EvaluationError, NumberTooLarge
-
-__all__ = ["evaluate", "format_value"]
 
 MAX_LENGTH = 2_000  # characters of one expression
 MAX_DEPTH = 50  # parentheses, calls, signs and powers inside each other

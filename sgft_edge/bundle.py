@@ -24,16 +24,19 @@ from sgft_edge import __version__
 from sgft_edge.default import choose_default
 from sgft_edge.digests import file_digest, trusted_digest
 from sgft_edge.errors import InputError, ModelError, SgftError
+from sgft_edge.files import toml_tables
 from sgft_edge.gguf import check_gguf
-from sgft_edge.manifest import Entry, Manifest, package_models, toml_text
+from sgft_edge.machine import MB
+from sgft_edge.manifest import Entry, Manifest, package_models
 from sgft_edge.places import entry_for, resolve
+from sgft_edge.run import run
 from sgft_edge.wheels import closure, licence_files, licence_of, make_wheel
 
 _CARRIED = Path(__file__).parent / "carried"  # the scripts and the words that every bundle has
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class BundledModel:
     """A model in a bundle: its file here, and its entry there; `listed` where that machine knows it by itself."""
 
     entry: Entry
@@ -44,8 +47,6 @@ class Carried:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    from sgft_edge.cli import run
-
     return run(command, argv)
 
 
@@ -75,10 +76,10 @@ def command(out: Path, models: str | None, extras: str, archive: bool, force: bo
         if archive:
             _pack(folder, out.name, packed)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    click.echo(f"{out}: {len(installed)} wheels, {len(carried)} models, {size / 1e6:.0f} MB")
+    click.echo(f"{out}: {len(installed)} wheels, {len(carried)} models, {size / MB:.0f} MB")
 
 
-def _write(folder: Path, carried: Sequence[Carried], installed: Sequence[Distribution]) -> None:
+def _write(folder: Path, carried: Sequence[BundledModel], installed: Sequence[Distribution]) -> None:
     """Everything that a bundle has, the digests last."""
     wheels, models = folder / "wheels", folder / "models"
     wheels.mkdir()
@@ -95,7 +96,7 @@ def _write(folder: Path, carried: Sequence[Carried], installed: Sequence[Distrib
         _link(model.path, models / model.entry.file)
     own = {model.entry.name: model.entry.to_table() for model in carried if not model.listed}
     if own:
-        _put(folder / "config" / "models.toml", toml_text(own))
+        _put(folder / "config" / "models.toml", toml_tables("models", own))
     said = [f"{one.name} {one.version}: {licence_of(one)}" for one in installed]
     said += [f"model {model.entry.name}: {model.entry.licence}" for model in carried]
     _put(folder / "licences" / "README.txt", "\n".join(["What each part says of its licence:", "", *said, ""]))
@@ -115,7 +116,7 @@ def _write(folder: Path, carried: Sequence[Carried], installed: Sequence[Distrib
     _put(folder / "SHA256SUMS", "".join(digests))
 
 
-def _carried(name: str) -> Carried:
+def _carried(name: str) -> BundledModel:
     """A model by name or file. Raises `ModelError` where it is not here, or not what it should be."""
     path = resolve(name)
     check_gguf(path)
@@ -130,14 +131,14 @@ def _carried(name: str) -> Carried:
             raise InputError(
                 f"--models: expected models, found {known.name}, which comes with the package: leave it out"
             )
-        return Carried(known, path, digest, listed=True)
+        return BundledModel(known, path, digest, listed=True)
     if known is None:
         stem = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._") or "model"
         known = Entry(name=stem, title=path.stem, role="model", file=f"{stem}.gguf", licence="NOASSERTION", own=True)
         if stem in Manifest.load().entries:
             raise InputError(f"--models {name}: expected a file with a name of its own, {stem} is another model")
     entry = replace(known, file=f"{known.name}.gguf", sources=(), sha256=digest, bytes=path.stat().st_size)
-    return Carried(entry, path, digest, listed=False)
+    return BundledModel(entry, path, digest, listed=False)
 
 
 @contextmanager

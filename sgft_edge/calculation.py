@@ -18,8 +18,6 @@ from sgft_edge.errors import DivisionByZero, EvaluationError, NumberTooLarge
 from sgft_edge.notation import Notation, any_of, joined, plain
 from sgft_edge.phrases import LANGUAGES, Language
 
-__all__ = ["Calculation", "calculation_in"]
-
 MAX_LENGTH = 300  # characters of a question that may be a calculation
 
 _STOPS = " ?.。"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from sgft_edge.errors import InputError
 from sgft_edge.manifest import Entry, put
 from sgft_edge.places import entry_for
-from sgft_edge.report import Rows, summarize
+from sgft_edge.report import summarize
+from sgft_edge.row import Rows
 
 FEW = 50  # problems, below which the intervals of good and bad strategies overlap
 
@@ -29,13 +31,14 @@ def calibrate(entry: Entry, found: Sequence[Rows]) -> list[str]:
     said = []
     for field, choices, kind in (("auto", False, "numbers"), ("auto_choices", True, "choices")):
         measured = [[row for row in rows if bool(row["choices"]) == choices] for rows in found]
-        lines = {rows[0]["run"]["strategy"]: summarize(rows) for rows in measured if rows}
-        if not lines:
+        summaries = {rows[0]["run"]["strategy"]: summarize(rows) for rows in measured if rows}
+        if not summaries:
             continue
-        best = max(lines, key=lambda strategy: (lines[strategy].correct, -lines[strategy].decoded))
-        line = lines[best]
-        entry = replace(entry, own=True, **{field: best})
-        few = f"; {line.problems} problems say little" if line.problems < FEW else ""
-        said.append(f"{entry.name}: {best} for questions with {kind} ({line.correct}/{line.problems}){few}")
+        best = max(summaries, key=lambda strategy: (summaries[strategy].correct, -summaries[strategy].decoded))
+        summary = summaries[best]
+        chosen: dict[str, Any] = {field: best}
+        entry = replace(entry, own=True, **chosen)
+        few = f"; {summary.problems} problems say little" if summary.problems < FEW else ""
+        said.append(f"{entry.name}: {best} for questions with {kind} ({summary.correct}/{summary.problems}){few}")
     put(entry)
     return said

@@ -11,11 +11,12 @@ from sgft_edge.adapters import PROMPTS_KEY, AdapterFile, Chosen, Name, choose_ad
 from sgft_edge.backend import Backend, Role
 from sgft_edge.budget import Need, within
 from sgft_edge.default import choose_default
-from sgft_edge.device import Device, choose, physical_cores
+from sgft_edge.device import Device, choose
 from sgft_edge.digests import file_digest
 from sgft_edge.endpoint import Endpoint, RemoteRole, is_endpoint
 from sgft_edge.engine import Engine
 from sgft_edge.errors import EngineError, InputError
+from sgft_edge.machine import physical_cores
 from sgft_edge.manifest import Entry, Manifest
 from sgft_edge.places import entry_for, resolve
 from sgft_edge.prefixes import PrefixStore

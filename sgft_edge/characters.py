@@ -1,9 +1,9 @@
 """Characters of any script as the ASCII digits and marks that they stand for."""
 
+from __future__ import annotations
+
 import re
 import unicodedata
-
-__all__ = ["in_ascii"]
 
 _COMMA = re.compile(r"[，､،](?!\d{3}(?!\d))")  # before three digits it separates thousands
 _VULGAR = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞↉])")

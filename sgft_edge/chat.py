@@ -13,7 +13,9 @@ import click
 
 from sgft_edge.errors import InputError, SgftError
 from sgft_edge.files import cache_folder
+from sgft_edge.machine import MB
 from sgft_edge.options import model_options, open_solver, settings_from, settings_options
+from sgft_edge.run import run
 from sgft_edge.session import Session
 from sgft_edge.settings import STRATEGIES, Settings
 from sgft_edge.solution import Event
@@ -35,8 +37,6 @@ _PLANNING = ("guidance", "program", "step", "expression", "value")
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    from sgft_edge.cli import run
-
     return run(command, argv)
 
 
@@ -149,7 +149,7 @@ class Chat:
         read, reused = sum(usage.prefilled for usage in used), sum(usage.reused for usage in used)
         click.echo(f"{len(solved)} answers in {seconds:.1f} s by {models} on {self.session.solver.cast.device}")
         click.echo(f"{decoded} tokens decoded ({decoded / seconds if seconds else 0:.0f} a second), ", nl=False)
-        click.echo(f"{read} read, {reused} reused; {peak_bytes() / 1e6:.0f} MB at most")
+        click.echo(f"{read} read, {reused} reused; {peak_bytes() / MB:.0f} MB at most")
         if self.session.forgotten:
             click.echo(f"{self.session.forgotten // 2} of {len(self.session.turns) // 2} turns no longer fit")
 

@@ -9,8 +9,6 @@ from sgft_edge.claims import correction_of, last_claims, of_first_problem, witho
 from sgft_edge.markup import plain
 from sgft_edge.quantities import quantities, said_in
 
-__all__ = ["extract_choice", "key_of"]
-
 _OPENING = r"[\s\"'“‘(\[]*"
 _ARTICLE = re.compile(r"[Aa]\s+(?!(?:and|as|based|because|due|for|is|or|since|which|with)\b)[a-z]")
 

@@ -12,8 +12,6 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Claim", "claims", "correction_of", "is_denied", "last_claims", "of_first_problem", "without_denied"]
-
 _LONGEST = 300  # characters of a claim
 _MOST = 200  # claims of a text that are looked at
 _ANSWER = "answer|ans|antwort|ergebnis|respuesta|réponse|reponse|resposta|risposta|antwoord|ответ"

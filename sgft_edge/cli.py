@@ -1,14 +1,13 @@
-"""The command `sgft-edge`: its subcommands, and the one place where errors become lines and exit statuses."""
+"""The command `sgft-edge` and its subcommands."""
 
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 
 import click
 
-from sgft_edge.errors import SgftError
+from sgft_edge.run import run
 
 _COMMANDS = {
     "solve": "Solve a question, or a file of questions.",
@@ -48,33 +47,6 @@ def command() -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run `sgft-edge`; return its exit status."""
     return run(command, argv, "sgft-edge")
-
-
-def run(command: click.Command, argv: list[str] | None = None, name: str | None = None) -> int:
-    """Run a command and return its exit status: 0, 1 for a failure, 2 for wrong usage, 130 for Ctrl-C."""
-    try:
-        status = command.main(args=argv, prog_name=name or f"sgft-edge {command.name}", standalone_mode=False)
-        sys.stdout.flush()
-        return status if isinstance(status, int) else 0
-    except click.UsageError as e:
-        e.show()
-        return 2
-    except click.ClickException as e:
-        _complain(e.format_message())
-        return 1
-    except SgftError as e:
-        _complain(str(e))
-        return e.exit_status
-    except (KeyboardInterrupt, click.Abort):
-        click.echo(err=True)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output has gone
-        return 1
-
-
-def _complain(message: str) -> None:
-    click.echo(f"sgft-edge: error: {' '.join(message.split())}", err=True)
 
 
 if __name__ == "__main__":

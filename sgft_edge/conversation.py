@@ -74,12 +74,14 @@ def _in_turn(messages: Sequence[Message]) -> list[Message]:
     """
     for role, _ in messages:
         if role not in ROLES:
-            raise InputError(f"messages: expected one of the roles {', '.join(ROLES)}, found {role[:40]!r}: change it")
+            raise InputError(
+                f"messages: expected one of the roles {', '.join(ROLES)}, found {role[:40]!r}: change it", "messages"
+            )
     in_order = sorted(messages, key=lambda message: message[0] != "system")
     turns = itertools.groupby(in_order, key=itemgetter(0))
     merged = [(role, "\n\n".join(content for _, content in turn)) for role, turn in turns]
     if not merged or merged[-1][0] != "user":
-        raise InputError("messages: expected the last one to be the user's: add what is asked")
+        raise InputError("messages: expected the last one to be the user's: add what is asked", "messages")
     return merged
 
 

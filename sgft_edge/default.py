@@ -16,11 +16,11 @@ from pathlib import Path
 from sgft_edge import machine
 from sgft_edge.errors import InputError, ModelError, ModelMissing
 from sgft_edge.files import config_folder, write_atomically
+from sgft_edge.machine import MB
 from sgft_edge.manifest import Entry, Manifest
 from sgft_edge.places import is_path, locate, resolve
 from sgft_edge.settings import DEFAULT_CONTEXT, DEFAULT_MODEL
 
-_MB = 1_000_000
 _HEADER = "# Written by `sgft-edge models use`; it may be deleted.\n"
 _OWN = "it is your default"
 _TAKE_BACK = "`sgft-edge models use --auto` takes the choice back"
@@ -68,8 +68,8 @@ def choose_default(
     if expected not in here:
         return Default(name, f"{expected} is not on this machine, `sgft-edge models pull` fetches it")
     if max_memory is not None:
-        return Default(name, f"{expected} does not fit into {max_memory // _MB} MB")
-    return Default(name, f"{expected} needs about {_memory_of(*here[expected]) // _MB} MB of memory, less is free")
+        return Default(name, f"{expected} does not fit into {max_memory // MB} MB")
+    return Default(name, f"{expected} needs about {_memory_of(*here[expected]) // MB} MB of memory, less is free")
 
 
 def own_default() -> str | None:
@@ -79,8 +79,8 @@ def own_default() -> str | None:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except OSError as err:
-        raise ModelError(f"cannot read {path}: {err.strerror}") from err
+    except OSError as e:
+        raise ModelError(f"cannot read {path}: {e.strerror}") from e
     except ValueError:
         table = {}
     match table:
@@ -105,22 +105,22 @@ def use(name: str) -> None:
     resolve(name, known)
     try:
         write_atomically(_file(), f"{_HEADER}\nmodel = {json.dumps(name)}\n")
-    except OSError as err:
-        raise ModelError(f"cannot write {_file()}: {err.strerror or err}") from err
+    except OSError as e:
+        raise ModelError(f"cannot write {_file()}: {e.strerror or e}") from e
 
 
 def use_none() -> None:
     """Forget the user's own default. Raises ModelError where its file cannot be deleted."""
     try:
         _file().unlink(missing_ok=True)
-    except OSError as err:
-        raise ModelError(f"cannot delete {_file()}: {err.strerror or err}") from err
+    except OSError as e:
+        raise ModelError(f"cannot delete {_file()}: {e.strerror or e}") from e
 
 
 def require_memory(entry: Entry) -> None:
     """Raise ModelError where the manifest says that a model needs more memory than this process could ever have."""
     try:
-        most = machine.memory().most // _MB
+        most = machine.memory().most // MB
     except (OSError, ValueError, AttributeError):  # the system does not tell
         return
     if entry.memory_mb is not None and entry.memory_mb > most:
@@ -134,8 +134,8 @@ def _file() -> Path:
 def _check_own(name: str, known: Manifest) -> None:
     try:
         resolve(name, known)
-    except ModelError as err:
-        raise ModelMissing(f"your default model {name} cannot be had: {err}; {_TAKE_BACK}") from err
+    except ModelError as e:
+        raise ModelMissing(f"your default model {name} cannot be had: {e}; {_TAKE_BACK}") from e
 
 
 def _by_rank(first: str | None, known: Manifest) -> list[Entry]:
@@ -146,7 +146,7 @@ def _by_rank(first: str | None, known: Manifest) -> list[Entry]:
 
 def _memory_of(entry: Entry, path: Path) -> int:
     """Bytes that a model takes by the manifest, at least its file's size where that does not tell."""
-    return entry.memory_mb * _MB if entry.memory_mb else path.stat().st_size
+    return entry.memory_mb * MB if entry.memory_mb else path.stat().st_size
 
 
 def _within_free_memory(here: Mapping[str, tuple[Entry, Path]]) -> str | None:

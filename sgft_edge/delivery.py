@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sgft_edge.errors import PullError
+from sgft_edge.machine import MB
 from sgft_edge.manifest import Entry
-
-_MB = 1_000_000
 
 
 @dataclass
@@ -37,7 +36,7 @@ class Delivery:
         free = shutil.disk_usage(self.staging).free
         if needed is not None and free < needed:
             raise PullError(
-                f"needs {needed / _MB:.0f} MB of free space in {self.staging.parent}, found {free / _MB:.0f} MB: "
+                f"needs {needed / MB:.0f} MB of free space in {self.staging.parent}, found {free / MB:.0f} MB: "
                 "free some, or set SGFT_EDGE_MODELS to another folder"
             )
 

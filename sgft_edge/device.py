@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from sgft_edge.errors import InputError
+from sgft_edge.settings import DEVICES
 
-CHOICES = ("auto", "cpu", "cuda", "metal", "vulkan")
 _PREFIX = {"cuda": ("CUDA", "ROCm"), "metal": ("Metal", "MTL"), "vulkan": ("Vulkan",)}
 _GPU_TYPES = {1, 2}  # GGML_BACKEND_DEVICE_TYPE_GPU and _IGPU in ggml-backend.h
 
@@ -74,8 +72,8 @@ def hardware() -> list[Hardware]:
 
 def choose(wanted: str = "auto", require_gpu: bool = False) -> Device:
     """The device to load onto. Raises `InputError` for one that this build or machine lacks."""
-    if wanted not in CHOICES:
-        raise InputError(f"device: expected one of {', '.join(CHOICES)}, found {wanted!r}")
+    if wanted not in DEVICES:
+        raise InputError(f"device: expected one of {', '.join(DEVICES)}, found {wanted!r}")
     if wanted == "cpu" and require_gpu:
         raise InputError("--require-gpu and --device cpu contradict each other: leave one of them out")
     gpus = [] if wanted == "cpu" else [h for h in hardware() if h.is_gpu]
@@ -88,19 +86,3 @@ def choose(wanted: str = "auto", require_gpu: bool = False) -> Device:
             "install a build of llama-cpp-python for it, or use --device cpu"
         )
     return Device(gpus[0].name, (gpus[0].handle,)) if gpus else Device("CPU")
-
-
-def physical_cores() -> int:
-    """Cores that this process may run on, counting hyper-threads of one core once where the system tells."""
-    try:
-        allowed = os.sched_getaffinity(0)
-    except AttributeError:
-        return max((os.cpu_count() or 2) // 2, 1)
-    cores = set()
-    for cpu in allowed:
-        topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-        try:
-            cores.add(topology.read_text().strip())
-        except OSError:
-            cores.add(str(cpu))
-    return max(len(cores), 1)

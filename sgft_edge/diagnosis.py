@@ -16,7 +16,6 @@ from typing import TypeVar
 
 from sgft_edge import digests, files, llama_build, machine, places
 from sgft_edge.default import Default, choose_default
-from sgft_edge.device import physical_cores
 from sgft_edge.llama_build import LlamaBuild
 from sgft_edge.machine import Memory
 from sgft_edge.manifest import Entry, Manifest, package_models
@@ -93,7 +92,7 @@ def examine() -> Report:
         system=probe("system", platform.platform),
         cpu=probe("cpu", machine.cpu_name),
         cpu_features=probe("cpu_features", machine.cpu_features),
-        physical_cores=probe("physical_cores", physical_cores),
+        physical_cores=probe("physical_cores", machine.physical_cores),
         logical_cores=probe("logical_cores", machine.logical_cores),
         core_quota=probe("core_quota", machine.core_quota),
         memory=probe("memory", machine.memory),

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sgft_edge.machine import MB
+from sgft_edge.run import run
+
 if TYPE_CHECKING:
     from sgft_edge.advice import Advice
     from sgft_edge.diagnosis import Report
 
-_MB = 1_000_000
 
 Rows = Iterator[tuple[str, str]]
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    from sgft_edge.cli import run
-
     return run(command, argv)
 
 
@@ -133,7 +133,7 @@ def _failed(report: Report, *probes: str) -> Rows:
 
 
 def _megabytes(count: int) -> str:
-    return f"{count / _MB:,.0f} MB"
+    return f"{count / MB:,.0f} MB"
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ class Endpoint:
                 text = text.removeprefix(last["content"])
             return Reply(text, choice.finish_reason == "length", *tokens)
         except self._openai.OpenAIError as e:
-            refused = isinstance(e, self._openai.APIStatusError) and e.status_code in (400, 413, 422)
+            refused = isinstance(e, self._openai.APIStatusError) and is_refusal(e.status_code)
             raise (InputError if refused else EngineError)(f"{self.name}: {e}") from e
         except (AttributeError, TypeError, LookupError, ValueError) as e:
             raise EngineError(f"{self.name}: expected a chat completion, found none: {e}") from e
@@ -299,6 +299,11 @@ class RemoteTurn:
 
 def is_endpoint(model: object) -> bool:
     return isinstance(model, str) and model.startswith(PREFIX)
+
+
+def is_refusal(status: int) -> bool:
+    """Whether an endpoint's HTTP status blames the request for what it says: it would be refused again."""
+    return status in (400, 413, 422)
 
 
 def _key() -> str:

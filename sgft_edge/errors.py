@@ -27,9 +27,13 @@ class SgftError(Exception):
 
 
 class InputError(SgftError):
-    """What the user gave cannot be used."""
+    """What the user gave cannot be used; `field` is the name of what is wrong, where it is one field of several."""
 
     exit_status = 2
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class ContextOverflow(InputError):

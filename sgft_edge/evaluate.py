@@ -7,18 +7,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
 from sgft_edge.calibration import calibrate, calibrated_entry
 from sgft_edge.errors import InputError
 from sgft_edge.files import write_atomically
-from sgft_edge.guidances import Made, read_guidances
 from sgft_edge.journal import Journal
+from sgft_edge.made import MadeGuidance, read_guidances
 from sgft_edge.options import guide_of, model_options, open_solver, settings_from, settings_options
 from sgft_edge.problems import Problem, read_rows, with_references
-from sgft_edge.report import Rows, digest, report, runs
+from sgft_edge.progress import counted_progress
+from sgft_edge.report import digest, report, runs
+from sgft_edge.row import Row, Rows
+from sgft_edge.run import run
 from sgft_edge.settings import ANSWERING
 from sgft_edge.strategies import parts
 from sgft_edge.testsets import find_problems
@@ -27,8 +30,6 @@ from sgft_edge.trial import run_trial
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    from sgft_edge.cli import run
-
     return run(command, argv)
 
 
@@ -114,7 +115,7 @@ def command(
         given["guide"] = guide_of(given)
     entry = calibrated_entry(answerers[0] or given["guide"]) if calibrates else None
     settings = {name: settings_from(given, name) for name in strategies}  # all looked at before the first runs
-    made: list[dict[str, Made] | None] = [read_guidances(path) for path in guided]
+    made: list[dict[str, MadeGuidance] | None] = [read_guidances(path) for path in guided]
     problems = [_checked(problem, given_guidance) for problem in _found(file, shuffle)[:limit]]
     if not problems:
         raise InputError(f"{file}: expected problems, found none")
@@ -129,20 +130,22 @@ def command(
             with open_solver(given | roles, settings[strategies[0]], given["parallel"]) as solver:
                 for name in strategies:
                     for guidances in made if made and "guide" in parts(name, False) else [None]:
-                        measured.append(run_trial(solver, settings[name], problems, journal, guidances))
+                        with counted_progress(name) as progress:
+                            rows = run_trial(solver, settings[name], problems, journal, guidances, progress)
+                        measured.append(rows)
     _show(measured, reports, Path(file).stem)
     click.echo(f"rows: {output}", err=True)
     for said in calibrate(entry, measured) if entry else ():
         click.echo(said, err=True)
 
 
-def _saved(path: Path) -> list[list[dict[str, Any]]]:
+def _saved(path: Path) -> list[list[Row]]:
     """The runs in a file of rows."""
     rows = [row for _, row in read_rows(path)]
     if not rows or any(not {"run", "line", "reference", "correct"} <= row.keys() for row in rows):
         found = "others" if rows else "none"
         raise InputError(f"--from: expected the rows of an evaluation in {path}, found {found}")
-    return runs(rows)
+    return runs(cast("list[Row]", rows))
 
 
 def _has_adapters(given: dict[str, Any]) -> bool:
@@ -154,10 +157,10 @@ def _show(found: Sequence[Rows], reports: tuple[Path, ...], name: str) -> None:
     from sgft_edge.page import page
     from sgft_edge.table import markdown, print_tables
 
-    lines = report(found)
-    print_tables(lines)
+    summaries = report(found)
+    print_tables(summaries)
     for path in reports:
-        whole = page(found, lines, name) if path.suffix == ".html" else markdown(lines, digest(found))
+        whole = page(found, summaries, name) if path.suffix == ".html" else markdown(summaries, digest(found))
         try:
             write_atomically(path, whole)
         except OSError as e:

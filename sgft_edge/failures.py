@@ -10,14 +10,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 from sgft_edge import answers
 from sgft_edge.arithmetic import GROUPED, evaluate, format_value
 from sgft_edge.chain import UNIT_FACTS
 from sgft_edge.errors import EvaluationError, GuidanceError
 from sgft_edge.guidance import parse
+from sgft_edge.markup import plain
 from sgft_edge.numerals import numbers_in
+from sgft_edge.row import Row
 
 CLASSES: Mapping[str, str] = {  # in the order in which they are tried
     "error": "there is no solution, the question is too long for example",
@@ -54,7 +55,7 @@ class Failure:
     repair: str = ""
 
 
-def failure(row: Mapping[str, Any]) -> Failure | None:
+def failure(row: Row) -> Failure | None:
     """What went wrong in an evaluation's row, None where it is correct."""
     if row["correct"]:
         return None
@@ -86,7 +87,7 @@ def failure(row: Mapping[str, Any]) -> Failure | None:
 
 def equations_in(text: str) -> Iterator[tuple[str, str]]:
     """The equations of numbers in a free text, each as an expression that has a value and what is said to be it."""
-    for match in _EQUATION.finditer(_ITEM.sub("", answers.plain(text))):
+    for match in _EQUATION.finditer(_ITEM.sub("", plain(text))):
         if _VARIABLE.search(match["left"]):
             continue
         left = re.sub(r"[$€£]", "", match["left"]).replace("x", "*")

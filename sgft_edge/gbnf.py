@@ -3,13 +3,13 @@
 https://github.com/ggml-org/llama.cpp/blob/master/grammars/README.md
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 
 from sgft_edge.arithmetic import PLAIN_NUMBER
 from sgft_edge.errors import EvaluationError
-
-__all__ = ["FREE_NUMBER", "expression_grammar", "gbnf_literal", "sum_rules"]
 
 FREE_NUMBER = '"-"? [0-9]{1,12} ("." [0-9]{1,6})?'
 _OPERANDS = (12, 6, 4, 2)  # of an expression, of a group in it, of a group in that: a decoding always ends

@@ -5,6 +5,8 @@ the logic of a solution without its computation. `parse` is lenient about what a
 small model writes, `violations` is strict about what a guidance should be.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,8 +14,6 @@ from dataclasses import dataclass
 from sgft_edge.arithmetic import format_value
 from sgft_edge.errors import GuidanceError
 from sgft_edge.numerals import numbers_in
-
-__all__ = ["GRAMMAR", "STEP_GRAMMAR", "Guidance", "parse", "violations"]
 
 MIN_STEPS = 1
 MAX_STEPS = 6

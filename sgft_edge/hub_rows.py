@@ -19,7 +19,7 @@ from sgft_edge.errors import SgftError
 def load_rows(repository: str, configuration: str | None, split: str) -> list[dict[str, Any]]:
     """Rows with the columns that the hub has. Raises `SgftError` with what to install, or with what the hub says."""
     wanted = {"path": repository, "name": configuration, "split": split}
-    found: dict[str, Any] = run_child("sgft_edge.hub_rows", wanted)
+    found: dict[str, Any] = run_child(__name__, wanted)
     if "missing" in found:
         raise SgftError("sets by name need the package datasets: pip install 'sgft-edge[data]'")
     if "reason" in found:

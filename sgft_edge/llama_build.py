@@ -45,7 +45,7 @@ class LlamaBuild:
 
 def inspect() -> LlamaBuild:
     """Ask a child process. Raises `EngineError` where llama.cpp cannot be loaded."""
-    answer = run_child("sgft_edge.llama_build", timeout_s=_TIMEOUT_S)
+    answer = run_child(__name__, timeout_s=_TIMEOUT_S)
     devices = tuple(BuildDevice(**device) for device in answer["devices"])
     return LlamaBuild(**{**answer, "flags": tuple(answer["flags"]), "devices": devices})
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+MB = 1_000_000  # bytes
 _ROOT = Path("/")
 _NO_LIMIT = 1 << 60  # control groups of version 1 write "no limit" as a number near 2**63
 
@@ -66,6 +67,22 @@ def logical_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:
         return os.cpu_count() or 1
+
+
+def physical_cores() -> int:
+    """Cores that this process may run on, counting hyper-threads of one core once where the system tells."""
+    try:
+        allowed = os.sched_getaffinity(0)
+    except AttributeError:
+        return max((os.cpu_count() or 2) // 2, 1)
+    cores = set()
+    for cpu in allowed:
+        topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        try:
+            cores.add(topology.read_text().strip())
+        except OSError:
+            cores.add(str(cpu))
+    return max(len(cores), 1)
 
 
 def core_quota(root: Path = _ROOT) -> float | None:

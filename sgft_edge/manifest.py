@@ -5,7 +5,6 @@ The package's `models/manifest.toml` and the user's own `models.toml` name them;
 
 import dataclasses
 import difflib
-import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from sgft_edge.errors import ModelError
-from sgft_edge.files import config_folder, write_atomically
+from sgft_edge.files import config_folder, toml_tables, write_atomically
 from sgft_edge.settings import ANSWERING
 
-__all__ = ["Entry", "Manifest", "package_models", "put", "read_entries", "remove", "requirements", "toml_text"]
+__all__ = ["Entry", "Manifest", "package_models", "put", "read_entries", "remove", "requirements"]
 
 
 # Names and files become parts of paths on every system: no separators, nothing hidden, nothing relative.
@@ -207,21 +206,6 @@ def remove(name: str) -> None:
     _write_own(own)
 
 
-def toml_text(tables: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return `[models.NAME]` tables of strings, whole numbers and lists of strings as TOML (the library only reads).
-
-    TOML's basic strings are JSON's, but for U+007F, which TOML wants escaped (https://toml.io/en/v1.0.0#string).
-    """
-
-    def literal(value: Any) -> str:
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-    return "\n".join(
-        f"[models.{literal(name)}]\n" + "".join(f"{key} = {literal(value)}\n" for key, value in table.items())
-        for name, table in tables.items()
-    )
-
-
 def _user_manifest() -> Path:
     return config_folder() / "models.toml"
 
@@ -251,7 +235,7 @@ def read_entries(path: Path, *, own: bool) -> dict[str, Entry]:
 
 
 def _write_own(entries: Mapping[str, Entry]) -> None:
-    text = toml_text({name: entry.to_table() for name, entry in sorted(entries.items())})
+    text = toml_tables("models", {name: entry.to_table() for name, entry in sorted(entries.items())})
     try:
         write_atomically(_user_manifest(), f"{_USER_HEADER}\n{text}")
     except UnicodeEncodeError as err:

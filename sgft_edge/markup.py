@@ -1,10 +1,10 @@
 """LaTeX, Markdown and typography as the plain characters that a reader sees."""
 
+from __future__ import annotations
+
 import re
 
 from sgft_edge.characters import in_ascii
-
-__all__ = ["plain"]
 
 _NESTED = 4  # commands inside each other
 _GROUP = r"\s?\{([^{}]{0,300})\}"

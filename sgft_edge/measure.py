@@ -15,14 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sgft_edge.child import run_child
 from sgft_edge.device import choose, hardware
 from sgft_edge.errors import EngineError, SgftError
-from sgft_edge.machine import peak_bytes
+from sgft_edge.machine import MB, peak_bytes
 from sgft_edge.tuning import Tuning
 
 CONTENDERS = ("engine", "llama")
 
-_MB = 1_000_000
 _WARM_UP_TOKENS = 2  # a prompt and a step: weights into memory, graphs reserved, threads started
 
 
@@ -92,6 +92,11 @@ def main() -> int:
     return 0
 
 
+def measure_apart(job: Job) -> Measurement:
+    """Measure in a process of its own. Raises `EngineError` with what went wrong there."""
+    return Measurement(**run_child(__name__, asdict(job)))
+
+
 def measure(job: Job) -> Measurement:
     """Load the model, warm up, measure once.
 
@@ -109,7 +114,7 @@ def measure(job: Job) -> Measurement:
         decoded_tokens=run.tokens,
         first_token_s=run.first_token_s,
         decode_s=run.decode_s,
-        peak_mb=peak_bytes() / _MB,
+        peak_mb=peak_bytes() / MB,
         text=run.text,
     )
 

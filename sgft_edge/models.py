@@ -1,5 +1,7 @@
 """`sgft-edge models`: what models there are, fetching them, checking them, and naming files of one's own."""
 
+from __future__ import annotations
+
 import json
 import sys
 from collections.abc import Iterator
@@ -13,17 +15,15 @@ import click
 from sgft_edge import digests, files, manifest, places
 from sgft_edge.default import choose_default, own_default, require_memory, use, use_none
 from sgft_edge.errors import ModelError, ModelMissing, PullError
+from sgft_edge.machine import MB
 from sgft_edge.manifest import Entry, Manifest
 from sgft_edge.pull import Progress, discard, pull
+from sgft_edge.run import run
 from sgft_edge.settings import DEFAULT_MODEL, FALLBACK_MODEL
-
-_MB = 1_000_000
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    from sgft_edge.cli import run
-
     return run(command, argv)
 
 
@@ -49,7 +49,7 @@ def list_models(as_json: bool) -> None:
         justify: Literal["left", "right"] = "right" if title == "SIZE" else "left"
         table.add_column(title, justify=justify, overflow="fold", no_wrap=title == "NAME")
     for row in rows:
-        size = f"{row.bytes / _MB:.0f} MB" if row.bytes is not None else "?"
+        size = f"{row.bytes / MB:.0f} MB" if row.bytes is not None else "?"
         table.add_row(row.name, row.role, size, row.licence, "yes" if row.path else "-", row.verified)
     Console().print(table)
     click.echo(f"\n{said}")
@@ -80,10 +80,8 @@ def _pull_plain_default(known: Manifest) -> Path:
     try:
         require_memory(entry)
         return _pull(entry)
-    except (ModelError, PullError) as err:
-        click.echo(
-            f"sgft-edge: {err}; {fallback.name}, which is smaller and answers worse, is fetched instead", err=True
-        )
+    except (ModelError, PullError) as e:
+        click.echo(f"sgft-edge: {e}; {fallback.name}, which is smaller and answers worse, is fetched instead", err=True)
         return _pull(fallback)
 
 
@@ -105,8 +103,8 @@ def _default() -> tuple[str | None, str]:
     """The name of the model that answers where none is named, if there is one, and what to say of it."""
     try:
         default = choose_default()
-    except ModelError as err:
-        return None, str(err)
+    except ModelError as e:
+        return None, str(e)
     return default.name, str(default)
 
 
@@ -165,7 +163,7 @@ def remove(name: str, yes: bool) -> None:
     entry = Manifest.load().get(name)
     download = files.models_folder() / entry.file
     if download.is_file() and not yes:
-        click.confirm(f"Delete {download} ({download.stat().st_size / _MB:.0f} MB)?", abort=True)
+        click.confirm(f"Delete {download} ({download.stat().st_size / MB:.0f} MB)?", abort=True)
     if discard(entry):
         click.echo(f"deleted {download}")
     elif not entry.own:
@@ -212,11 +210,11 @@ class _ProgressLines:
         self.steps = 0
 
     def __call__(self, arrived: int, total: int | None) -> None:
-        steps = arrived * 10 // total if total else arrived // (100 * _MB)
+        steps = arrived * 10 // total if total else arrived // (100 * MB)
         if steps > self.steps:
             self.steps = steps
-            of_total = f" of {total / _MB:.0f}" if total else ""
-            click.echo(f"{self.name}: {arrived / _MB:.0f}{of_total} MB", err=True)
+            of_total = f" of {total / MB:.0f}" if total else ""
+            click.echo(f"{self.name}: {arrived / MB:.0f}{of_total} MB", err=True)
 
 
 if __name__ == "__main__":

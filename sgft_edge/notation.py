@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from sgft_edge.numerals import number_in_chinese, number_in_words
 from sgft_edge.phrases import Language
 
-__all__ = ["Notation", "Token", "any_of", "joined", "plain"]
-
 _TYPOGRAPHY = str.maketrans("×·⋅∙✕✖÷∕⁄–‐‑’‘", "******///---''")
 _SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 _SIGNS = {"^": "**", "−": "-", "x": "*", ":": "/"}

@@ -1,13 +1,13 @@
 """The numbers that a natural-language text gives, in digits and in English words, as rationals."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
 from fractions import Fraction
 
 from sgft_edge.arithmetic import GROUPED
 from sgft_edge.characters import in_ascii
-
-__all__ = ["COUNT", "PART", "WORDS", "number_in_chinese", "number_in_words", "numbers_in"]
 
 _SMALL_WORDS = (
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from sgft_edge.device import CHOICES
 from sgft_edge.errors import InputError
-from sgft_edge.settings import DEFAULT_CONTEXT, OPERANDS, PLANS, Sampling, Settings
+from sgft_edge.settings import DEFAULT_CONTEXT, DEVICES, OPERANDS, PLANS, Sampling, Settings
 
 if TYPE_CHECKING:
     from sgft_edge.solver import Solver
@@ -30,7 +29,7 @@ _MODEL = (
         "--context", default=DEFAULT_CONTEXT, show_default=True, metavar="TOKENS", help="Room for one question."
     ),
     click.option("--threads", type=int, metavar="N", help="CPU threads.  [default: the physical cores]"),
-    click.option("--device", type=click.Choice(CHOICES), default="auto", show_default=True),
+    click.option("--device", type=click.Choice(DEVICES), default="auto", show_default=True),
     click.option("--max-memory", metavar="SIZE", help="As 600M or 1.5G: lowers what does not fit, or refuses it."),
     click.option("--require-gpu", is_flag=True, help="Fail where no layer runs on a GPU."),
 )

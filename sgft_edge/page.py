@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from itertools import combinations
-from typing import Any
 
 from sgft_edge.failures import CLASSES, Failure, failure
-from sgft_edge.report import Line, Rows, compare, digest, problem
+from sgft_edge.report import Summary, compare, digest, problem
+from sgft_edge.row import Row, Rows
 from sgft_edge.table import Table, costs, failures, results
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _MARGIN = 560, 330, 52, 44, 16  # of a chart, in CSS pixels
@@ -22,7 +22,7 @@ class Attempt:
 
     number: int
     name: str
-    row: Mapping[str, Any]
+    row: Row
     failure: Failure | None
 
 
@@ -30,7 +30,7 @@ class Attempt:
 class Problem:
     """A problem, as any row of it tells it, and what the runs made of it."""
 
-    row: Mapping[str, Any]
+    row: Row
     attempts: list[Attempt] = field(default_factory=list)
 
     @property
@@ -64,42 +64,42 @@ class Chart:
     y_ticks: Sequence[tuple[float, str]]
 
 
-def page(found: Sequence[Rows], lines: Sequence[Line], title: str) -> str:
-    """The page of these runs and their lines."""
+def page(found: Sequence[Rows], summaries: Sequence[Summary], title: str) -> str:
+    """The page of these runs and their summaries."""
     from jinja2 import Environment, StrictUndefined
 
     template = resources.files("sgft_edge").joinpath("page.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(template).render(
         title=title,
-        tables=[("Results", results(lines)), ("Tokens a problem", costs(lines))],
-        failures=failures(lines),
+        tables=[("Results", results(summaries)), ("Tokens a problem", costs(summaries))],
+        failures=failures(summaries),
         classes=CLASSES,
-        flips=_flips(found, lines),
+        flips=_flips(found, summaries),
         charts=[
-            _chart(lines, lambda line: line.decoded, "Decoded tokens a problem"),
-            _chart(lines, lambda line: line.seconds, "Seconds a problem"),
+            _chart(summaries, lambda summary: summary.decoded, "Decoded tokens a problem"),
+            _chart(summaries, lambda summary: summary.seconds, "Seconds a problem"),
         ],
-        problems=_problems(found, lines),
+        problems=_problems(found, summaries),
         digest=digest(found),
         size=(_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _MARGIN),
     )
 
 
-def pareto(lines: Sequence[Line], cost: Callable[[Line], float]) -> list[Line]:
+def pareto(summaries: Sequence[Summary], cost: Callable[[Summary], float]) -> list[Summary]:
     """The runs that no other beats in accuracy at the same or a lower cost, the cheapest first."""
-    front: list[Line] = []
-    for line in sorted(lines, key=lambda line: (cost(line), -line.accuracy)):
-        if not front or line.accuracy > front[-1].accuracy:
-            front.append(line)
+    front: list[Summary] = []
+    for summary in sorted(summaries, key=lambda summary: (cost(summary), -summary.accuracy)):
+        if not front or summary.accuracy > front[-1].accuracy:
+            front.append(summary)
     return front
 
 
-def _chart(lines: Sequence[Line], cost: Callable[[Line], float], title: str) -> Chart:
-    most = max(map(cost, lines)) or 1.0
+def _chart(summaries: Sequence[Summary], cost: Callable[[Summary], float], title: str) -> Chart:
+    most = max(map(cost, summaries)) or 1.0
     step: float = 10 ** math.floor(math.log10(most)) / 2
     step *= math.ceil(most * 1.05 / step / 6)  # at most six ticks
-    right, top = step * math.ceil(most * 1.05 / step), max(line.interval[1] for line in lines)
+    right, top = step * math.ceil(most * 1.05 / step), max(summary.interval[1] for summary in summaries)
     top = min(1.0, math.ceil(10 * top) / 10) or 0.1
 
     def x(value: float) -> float:
@@ -108,14 +108,20 @@ def _chart(lines: Sequence[Line], cost: Callable[[Line], float], title: str) -> 
     def y(value: float) -> float:
         return round(_HEIGHT - _BOTTOM - value / top * (_HEIGHT - _BOTTOM - _MARGIN), 1)
 
-    best = pareto(lines, cost)
+    best = pareto(summaries, cost)
     points = [
         Point(
-            x(cost(line)), y(line.accuracy), y(line.interval[0]), y(line.interval[1]), number, line.name, line in best
+            x(cost(summary)),
+            y(summary.accuracy),
+            y(summary.interval[0]),
+            y(summary.interval[1]),
+            number,
+            summary.name,
+            summary in best,
         )
-        for number, line in enumerate(lines, start=1)
+        for number, summary in enumerate(summaries, start=1)
     ]
-    front = " ".join(f"{x(cost(line))},{y(line.accuracy)}" for line in best)
+    front = " ".join(f"{x(cost(summary))},{y(summary.accuracy)}" for summary in best)
     ticks = round(right / step)
     return Chart(
         title,
@@ -126,20 +132,22 @@ def _chart(lines: Sequence[Line], cost: Callable[[Line], float], title: str) -> 
     )
 
 
-def _flips(found: Sequence[Rows], lines: Sequence[Line]) -> Table:
+def _flips(found: Sequence[Rows], summaries: Sequence[Summary]) -> Table:
     """Every pair of runs of the same problems: what the second got right alone, what the first, McNemar's exact p."""
     rows = []
     for one, other in combinations(range(len(found)), 2):
         if flips := compare(found[other], found[one]):
-            rows.append((lines[one].name, lines[other].name, f"+{flips.gained}", f"-{flips.lost}", f"{flips.p:.2g}"))
+            rows.append(
+                (summaries[one].name, summaries[other].name, f"+{flips.gained}", f"-{flips.lost}", f"{flips.p:.2g}")
+            )
     return Table(("from", "to", "gained", "lost", "p"), tuple(rows), words=2)
 
 
-def _problems(found: Sequence[Rows], lines: Sequence[Line]) -> list[Problem]:
+def _problems(found: Sequence[Rows], summaries: Sequence[Summary]) -> list[Problem]:
     """What each run made of each problem, in the order of the problems."""
     problems: dict[tuple[int, str], Problem] = {}
-    for number, (rows, line) in enumerate(zip(found, lines, strict=True), start=1):
+    for number, (rows, summary) in enumerate(zip(found, summaries, strict=True), start=1):
         for row in rows:
             known = problems.setdefault(problem(row), Problem(row))
-            known.attempts.append(Attempt(number, line.name, row, failure(row)))
+            known.attempts.append(Attempt(number, summary.name, row, failure(row)))
     return [problems[key] for key in sorted(problems)]

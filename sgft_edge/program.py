@@ -6,6 +6,8 @@ assignments and a `return`, and nothing is executed as Python: every line is
 matched, and its expression evaluated as a rational by `arithmetic.evaluate`.
 """
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,8 +15,6 @@ from fractions import Fraction
 from sgft_edge.arithmetic import evaluate, format_value
 from sgft_edge.errors import EvaluationError
 from sgft_edge.gbnf import FREE_NUMBER, sum_rules
-
-__all__ = ["PROGRAM_GRAMMAR", "Assignment", "ProgramResult", "run"]
 
 MAX_LINES = 64
 MAX_LENGTH = 4_000  # characters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import click
 
@@ -31,6 +31,26 @@ def progress(title: str, total: int) -> Iterator[Callable[[], None]]:
             bars.update(task, completed=done, rate=_rate(done, began))
 
         yield advance
+
+
+@contextmanager
+def counted_progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Yields what is to be called with rows done and their total: with 0 at the beginning, then after each."""
+    with ExitStack() as stack:
+        advance = _idle
+
+        def count(done: int, total: int) -> None:
+            nonlocal advance
+            if done:
+                advance()
+            else:
+                advance = stack.enter_context(progress(title, total))
+
+        yield count
+
+
+def _idle() -> None:
+    """Before the total is known there is nothing to show."""
 
 
 def _lines(title: str, total: int) -> Callable[[], None]:

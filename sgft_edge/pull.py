@@ -6,6 +6,8 @@ pull gets the lock was left by a dead one. Only `.NAME.joined/` is taken up agai
 record (see parts.py).
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import hashlib
@@ -27,8 +29,6 @@ from sgft_edge.files import models_folder, write_atomically
 from sgft_edge.gguf import check_gguf
 from sgft_edge.manifest import Entry, package_models
 from sgft_edge.parts import RECORD, from_wheels
-
-__all__ = ["Progress", "discard", "pull"]
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that have arrived and the bytes in all, None while the total is unknown."""
@@ -57,14 +57,14 @@ def pull(entry: Entry, progress: Progress | None = None) -> Path:
                     try:
                         _pull_from(Delivery(entry, staging, joined, source, entry.bytes), target, progress)
                         break
-                    except PullError as err:
-                        refusals.append(f"{source}: {err}")
+                    except PullError as e:
+                        refusals.append(f"{source}: {e}")
                 else:
                     raise PullError(f"cannot pull {entry.name}: {'; '.join(refusals) or 'it has no sources'}")
             _clear(joined)
-    except OSError as err:
-        hint = ": free some space, or set SGFT_EDGE_MODELS to another folder" if err.errno in _FULL else ""
-        raise PullError(f"cannot write to {folder}: {err.strerror or err}{hint}") from err
+    except OSError as e:
+        hint = ": free some space, or set SGFT_EDGE_MODELS to another folder" if e.errno in _FULL else ""
+        raise PullError(f"cannot write to {folder}: {e.strerror or e}{hint}") from e
     return target
 
 
@@ -82,8 +82,8 @@ def discard(entry: Entry) -> bool:
             found = (folder / entry.file).is_file()
             (folder / entry.file).unlink(missing_ok=True)
             record_path(entry).unlink(missing_ok=True)
-    except OSError as err:
-        raise ModelError(f"cannot delete {entry.file} in {folder}: {err.strerror or err}") from err
+    except OSError as e:
+        raise ModelError(f"cannot delete {entry.file} in {folder}: {e.strerror or e}") from e
     return found
 
 
@@ -116,8 +116,8 @@ def _check(fetched: Path, delivery: Delivery) -> str:
         raise PullError(f"expected {entry.bytes} bytes, found {size}")
     try:
         check_gguf(fetched)
-    except ModelError as err:
-        raise PullError(str(err).replace(str(fetched), "what came")) from err
+    except ModelError as e:
+        raise PullError(str(e).replace(str(fetched), "what came")) from e
     with fetched.open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
     expected = trusted_digest(entry) or delivery.published_sha256 or digest
@@ -145,8 +145,8 @@ def _from_hub(place: str, delivery: Delivery) -> Path:
     try:
         import huggingface_hub as hub
         from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-    except ImportError as err:
-        raise PullError("needs huggingface_hub: run `pip install 'sgft-edge[hub]'`") from err
+    except ImportError as e:
+        raise PullError("needs huggingface_hub: run `pip install 'sgft-edge[hub]'`") from e
     owner, repo, path = place.split("/", 2)
     quiet = are_progress_bars_disabled()
     disable_progress_bars()  # ours takes their place
@@ -162,8 +162,8 @@ def _from_hub(place: str, delivery: Delivery) -> Path:
         )
     except PullError:
         raise
-    except Exception as err:  # its releases use requests, httpx or httpx2, each with an error tree of its own
-        raise PullError(one_line(err)) from err
+    except Exception as e:  # its releases use requests, httpx or httpx2, each with an error tree of its own
+        raise PullError(one_line(e)) from e
     finally:
         if not quiet:
             enable_progress_bars()
@@ -177,8 +177,8 @@ def _from_file(place: str, delivery: Delivery) -> Path:
         delivery.bytes = original.stat().st_size
         delivery.need_room(delivery.bytes)
         shutil.copyfile(original, fetched)
-    except OSError as err:
-        raise PullError(err.strerror or str(err)) from err
+    except OSError as e:
+        raise PullError(e.strerror or str(e)) from e
     return fetched
 
 

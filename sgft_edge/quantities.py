@@ -13,8 +13,6 @@ from sgft_edge.arithmetic import evaluate, format_value
 from sgft_edge.errors import EvaluationError
 from sgft_edge.numerals import COUNT, PART, WORDS, numbers_in
 
-__all__ = ["Quantity", "quantities", "quantities_in_words", "said_in", "value_of"]
-
 _DIGITS = r"[0-9]{1,60}(?![0-9])"
 _NUMERAL = "|".join(
     (

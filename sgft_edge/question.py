@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sgft_edge.errors import InputError
+from sgft_edge.numerals import numbers_in
 
 MAX_CHARACTERS = 200_000
 MAX_HISTORY = 1_000_000  # characters of a conversation before the question
@@ -29,34 +30,37 @@ class Question:
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text.strip():
-            raise InputError("question: expected a text, found nothing: write the question out")
+            raise InputError("question: expected a text, found nothing: write the question out", "question")
         if len(self.text) > MAX_CHARACTERS:
             raise InputError(
-                f"question: expected at most {MAX_CHARACTERS} characters, found {len(self.text)}: shorten it"
+                f"question: expected at most {MAX_CHARACTERS} characters, found {len(self.text)}: shorten it",
+                "question",
             )
         said = [content for _, content in self.history]
         if (length := sum(map(len, said))) > MAX_HISTORY:
             raise InputError(
-                f"messages: expected at most {MAX_HISTORY} characters before the last, found {length}: leave some out"
+                f"messages: expected at most {MAX_HISTORY} characters before the last, found {length}: leave some out",
+                "messages",
             )
         for text in (self.text, *self.choices, *self.choices.values(), self.guidance or "", *said):
             if isinstance(text, str) and any("\ud800" <= ch <= "\udfff" for ch in text):
-                raise InputError("question: expected Unicode text, found bytes that are not UTF-8: convert it first")
+                raise InputError(
+                    "question: expected Unicode text, found bytes that are not UTF-8: convert it first", "question"
+                )
         for letter, option in self.choices.items():
             if not (isinstance(letter, str) and letter.isalnum() and len(letter) <= MAX_KEY) or not (
                 isinstance(option, str) and option.strip()
             ):
                 raise InputError(
-                    f"choices: expected letters and texts such as A=yes, found {letter!r}={option!r}: correct them"
+                    f"choices: expected letters and texts such as A=yes, found {letter!r}={option!r}: correct them",
+                    "choices",
                 )
         if len(self.choices) == 1:
-            raise InputError("choices: expected at least two, found one: add the others or leave it out")
+            raise InputError("choices: expected at least two, found one: add the others or leave it out", "choices")
 
     @property
     def is_numeric(self) -> bool:
         """Whether the text has numbers, in digits or in words."""
-        from sgft_edge.numerals import numbers_in
-
         return bool(numbers_in(self.text))
 
     @property
@@ -84,7 +88,9 @@ def parse_choices(given: Any) -> dict[str, str]:
         given = parts
     if isinstance(given, list | tuple) and len(given) <= 26:
         return {chr(ord("A") + i): _as_text(option) for i, option in enumerate(given)}
-    raise InputError(f"choices: expected texts such as 'A=yes;B=no', found {str(given)[:60]!r}: correct them")
+    raise InputError(
+        f"choices: expected texts such as 'A=yes;B=no', found {str(given)[:60]!r}: correct them", "choices"
+    )
 
 
 def _as_text(option: Any) -> Any:

@@ -7,13 +7,11 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sgft_edge.failures import failure
+from sgft_edge.row import Row, Rows
 from sgft_edge.significance import mcnemar, wilson
 from sgft_edge.strategies import parts
-
-Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class Flips:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Summary:
     """One run: counts of problems, and means a problem.
 
     `guide_tokens` and `answerer_tokens` were decoded, `read` and `reused` are the prompts' tokens that were computed
@@ -71,23 +69,23 @@ class Line:
         return wilson(self.correct, self.problems)
 
 
-def runs(rows: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+def runs(rows: Iterable[Row]) -> list[list[Row]]:
     """Rows of one journal by the run that they belong to, in the order in which these began.
 
     Of several rows of one problem the last one counts: those before it ended in an error.
     """
-    found: dict[str, dict[tuple[int, str], dict[str, Any]]] = {}
+    found: dict[str, dict[tuple[int, str], Row]] = {}
     for row in rows:
         found.setdefault(json.dumps(row["run"], sort_keys=True), {})[problem(row)] = row
     return [list(run.values()) for run in found.values()]
 
 
-def report(found: Sequence[Rows]) -> list[Line]:
-    """A line for each run, compared with the first."""
+def report(found: Sequence[Rows]) -> list[Summary]:
+    """A summary of each run, compared with the first."""
     return [summarize(rows, found[0] if i else None) for i, rows in enumerate(found)]
 
 
-def summarize(rows: Rows, first: Rows | None = None) -> Line:
+def summarize(rows: Rows, first: Rows | None = None) -> Summary:
     """Count the rows of one run, and compare them with those of the first."""
     solved = [row for row in rows if "error" not in row]
     shown = next(iter(solved), rows[0])
@@ -101,7 +99,7 @@ def summarize(rows: Rows, first: Rows | None = None) -> Line:
 
     timed = all("seconds" in usage for row in solved for usage in row["usage"].values())
 
-    return Line(
+    return Summary(
         name=_name(shown),
         models=_models(shown),
         correct=sum(row["correct"] for row in rows),
@@ -132,7 +130,7 @@ def compare(rows: Rows, others: Rows) -> Flips | None:
     )
 
 
-def problem(row: Mapping[str, Any]) -> tuple[int, str]:
+def problem(row: Row) -> tuple[int, str]:
     """What tells one problem from another."""
     return row["line"], row["question"]
 
@@ -143,7 +141,7 @@ def digest(found: Iterable[Rows]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _name(row: Mapping[str, Any]) -> str:
+def _name(row: Row) -> str:
     """The strategy, and what was asked of it besides."""
     run = row["run"]
     words = [run["strategy"]]
@@ -160,7 +158,7 @@ def _name(row: Mapping[str, Any]) -> str:
     return " ".join(words + [f"[{name}]" for name in dict.fromkeys(_stem(models[key]) for key in on if key in models)])
 
 
-def _models(row: Mapping[str, Any]) -> str:
+def _models(row: Row) -> str:
     """The files of the roles that took part."""
     models, run = row.get("models", {}), row["run"]
     used = (part for part in parts(run["strategy"], run["given_guidance"]) if part in ("guide", "answerer"))

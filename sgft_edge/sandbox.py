@@ -4,6 +4,8 @@ Jinja's own sandbox keeps a template from private attributes, changes and files,
 done by operations (attributes, filters, calls, operators, loops, output): here their operands are weighed first.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Collection, Iterator, Mapping
 from datetime import date
@@ -16,8 +18,6 @@ from jinja2.parser import Parser
 from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
-
-__all__ = ["TemplateSandbox"]
 
 _MAX_SOURCE = 100_000
 """Longest template source, in characters; the longest that llama.cpp ships has 17 thousand."""

@@ -14,8 +14,6 @@ from typing import Any
 
 from sgft_edge.errors import InputError
 
-__all__ = ["ANY_OBJECT", "Form", "JsonSchema"]
-
 _MAX_TEXT = 65_536
 _MAX_DEPTH = 64
 _MAX_PATTERN = 1_000

@@ -27,7 +27,7 @@ _BYTES = 200  # of a text that is written along the schema
 def try_out(schema: JsonSchema) -> None:
     """Raise `InputError` for a schema that cannot be held, or not within 2 seconds and 1 GiB."""
     try:
-        wrong = run_child("sgft_edge.schema_trial", schema.text, _PATIENCE)
+        wrong = run_child(__name__, schema.text, _PATIENCE)
     except EngineError as e:
         limits = f"{_PROCESSOR_SECONDS} seconds and {_MEMORY >> 20} MiB"
         raise InputError(f"schema: expected one that compiles within {limits}, found one that does not") from e

@@ -16,6 +16,7 @@ from sgft_edge.endpoint import is_endpoint
 from sgft_edge.errors import InputError, SgftError
 from sgft_edge.options import guide_of, model_options, open_solver, read_text
 from sgft_edge.places import entry_for
+from sgft_edge.run import run
 from sgft_edge.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ KEY_VARIABLE = "SGFT_EDGE_API_KEY"
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    from sgft_edge.cli import run
-
     return run(command, argv)
 
 

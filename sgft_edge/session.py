@@ -7,13 +7,16 @@ from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sgft_edge.conversation import Message, question_of, strategy_for
 from sgft_edge.errors import ContextOverflow, InputError
 from sgft_edge.files import write_atomically
 from sgft_edge.settings import SAMPLED, Settings
 from sgft_edge.solution import Event, Solution, worked_out
-from sgft_edge.solver import Solver
+
+if TYPE_CHECKING:
+    from sgft_edge.solver import Solver
 
 _FORMAT = "sgft-edge conversation 1"
 

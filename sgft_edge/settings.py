@@ -14,6 +14,7 @@ ANSWERING = ("direct", "cot", "plan", "calc", "program", "sg", "exact", "panel")
 STRATEGIES = ("auto", *ANSWERING, "guidance", "chat", "complete")
 PLANS = ("auto", "first", "stepwise")
 OPERANDS = ("free", "grounded")
+DEVICES = ("auto", "cpu", "cuda", "metal", "vulkan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,9 @@ class Sampling:
             ("min_p", self.min_p, 0.0, 1.0),
         ):
             if not low <= value <= high:
-                raise InputError(f"{name}: expected a number from {low:g} to {high:g}, found {value}")
+                raise InputError(f"{name}: expected a number from {low:g} to {high:g}, found {value}", name)
         if not 0 <= self.first_draw < 2**32:
-            raise InputError(f"seed: expected a whole number from 0 to {2**32 - 1}, found {self.seed}")
+            raise InputError(f"seed: expected a whole number from 0 to {2**32 - 1}, found {self.seed}", "seed")
 
     @property
     def first_draw(self) -> int:
@@ -76,14 +77,14 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
-            raise InputError(f"strategy: expected one of {', '.join(STRATEGIES)}, found {self.strategy!r}")
+            raise InputError(f"strategy: expected one of {', '.join(STRATEGIES)}, found {self.strategy!r}", "strategy")
         if self.plan not in PLANS:
-            raise InputError(f"plan: expected one of {', '.join(PLANS)}, found {self.plan!r}")
+            raise InputError(f"plan: expected one of {', '.join(PLANS)}, found {self.plan!r}", "plan")
         if self.operands not in OPERANDS:
-            raise InputError(f"operands: expected one of {', '.join(OPERANDS)}, found {self.operands!r}")
+            raise InputError(f"operands: expected one of {', '.join(OPERANDS)}, found {self.operands!r}", "operands")
         for name, number in (("max_tokens", self.max_tokens), ("votes", self.votes)):
             if number < 1:
-                raise InputError(f"{name}: expected at least 1, found {number}")
+                raise InputError(f"{name}: expected at least 1, found {number}", name)
 
     @property
     def alone(self) -> bool:

@@ -14,14 +14,13 @@ from sgft_edge.computed import computed, events_of
 from sgft_edge.errors import InputError
 from sgft_edge.options import model_options, open_solver, read_text, settings_from, settings_options
 from sgft_edge.question import MAX_CHARACTERS, Question, parse_choices
+from sgft_edge.run import run
 from sgft_edge.settings import STRATEGIES
 from sgft_edge.solution import Event, Solution
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    from sgft_edge.cli import run
-
     return run(command, argv)
 
 

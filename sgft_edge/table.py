@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sgft_edge.failures import CLASSES
-from sgft_edge.report import Line
+from sgft_edge.report import Summary
 
 _WIDE = 200  # columns, where a table goes to a file
 
@@ -25,26 +25,26 @@ class Table:
         return ["left" if n < self.words else "right" for n in range(len(self.titles))]
 
 
-def results(lines: Sequence[Line]) -> Table:
+def results(summaries: Sequence[Summary]) -> Table:
     """What each run got right, at which price, against the first."""
-    several = len({line.models for line in lines}) > 1
-    compared = any(line.flips for line in lines)
+    several = len({summary.models for summary in summaries}) > 1
+    compared = any(summary.flips for summary in summaries)
     titles = ["strategy", *(["models"] if several else []), "correct", "accuracy", "95 %", "no answer", "fell back"]
     titles += ["tokens", "seconds", *(["gained", "lost", "p"] if compared else [])]
     rows = []
-    for line in lines:
-        low, high = line.interval
-        cells = [line.name, *([line.models] if several else []), f"{line.correct}/{line.problems}"]
-        cells += [f"{100 * line.accuracy:.1f} %", f"{100 * low:.0f}-{100 * high:.0f}"]
-        cells += [str(line.unparsed), str(line.fallbacks), f"{line.decoded:.1f}", f"{line.seconds:.2f}"]
+    for summary in summaries:
+        low, high = summary.interval
+        cells = [summary.name, *([summary.models] if several else []), f"{summary.correct}/{summary.problems}"]
+        cells += [f"{100 * summary.accuracy:.1f} %", f"{100 * low:.0f}-{100 * high:.0f}"]
+        cells += [str(summary.unparsed), str(summary.fallbacks), f"{summary.decoded:.1f}", f"{summary.seconds:.2f}"]
         if compared:
-            flips = line.flips
+            flips = summary.flips
             cells += [f"+{flips.gained}", f"-{flips.lost}", f"{flips.p:.2g}"] if flips else [""] * 3
         rows.append(tuple(cells))
     return Table(tuple(titles), tuple(rows), 1 + several)
 
 
-def costs(lines: Sequence[Line]) -> Table:
+def costs(summaries: Sequence[Summary]) -> Table:
     """Tokens and seconds a problem by stage, and memory."""
     columns = (
         ("read", "read", 1),
@@ -56,23 +56,26 @@ def costs(lines: Sequence[Line]) -> Table:
         ("MB at peak", "peak_mb", 0),
     )
 
-    def cell(line: Line, name: str, digits: int) -> str:
-        value = getattr(line, name)
+    def cell(summary: Summary, name: str, digits: int) -> str:
+        value = getattr(summary, name)
         return "" if value is None else f"{value:.{digits}f}"
 
-    cells = tuple((line.name, *(cell(line, name, digits) for _, name, digits in columns)) for line in lines)
+    cells = tuple(
+        (summary.name, *(cell(summary, name, digits) for _, name, digits in columns)) for summary in summaries
+    )
     return Table(("strategy", *(title for title, _, _ in columns)), cells)
 
 
-def failures(lines: Sequence[Line]) -> Table:
+def failures(summaries: Sequence[Summary]) -> Table:
     """The wrong answers by class; classes that nobody has are left out."""
-    kinds = tuple(kind for kind in CLASSES if any(line.failures.get(kind) for line in lines))
+    kinds = tuple(kind for kind in CLASSES if any(summary.failures.get(kind) for summary in summaries))
     return Table(
-        ("strategy", *kinds), tuple((line.name, *(str(line.failures.get(kind, 0)) for kind in kinds)) for line in lines)
+        ("strategy", *kinds),
+        tuple((summary.name, *(str(summary.failures.get(kind, 0)) for kind in kinds)) for summary in summaries),
     )
 
 
-def print_tables(lines: Sequence[Line]) -> None:
+def print_tables(summaries: Sequence[Summary]) -> None:
     """What was right and what went wrong, on stdout."""
     from rich import table as rich
     from rich.console import Console
@@ -81,7 +84,7 @@ def print_tables(lines: Sequence[Line]) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = _WIDE
-    shown = [results(lines), *([failures(lines)] if any(line.failures for line in lines) else [])]
+    shown = [results(summaries), *([failures(summaries)] if any(summary.failures for summary in summaries) else [])]
     for n, table in enumerate(shown):
         drawn = rich.Table(box=None, pad_edge=False)
         for title, side in zip(table.titles, table.aligned, strict=True):
@@ -91,9 +94,13 @@ def print_tables(lines: Sequence[Line]) -> None:
         console.print(*(["\nwrong answers:"] if n else []), drawn, sep="\n")
 
 
-def markdown(lines: Sequence[Line], digest: str) -> str:
+def markdown(summaries: Sequence[Summary], digest: str) -> str:
     """The three tables, and which rows they are of."""
-    sections = (("", results(lines)), ("Wrong answers", failures(lines)), ("Tokens a problem", costs(lines)))
+    sections = (
+        ("", results(summaries)),
+        ("Wrong answers", failures(summaries)),
+        ("Tokens a problem", costs(summaries)),
+    )
     parts = [f"{title}\n\n{_markdown(table)}".strip() for title, table in sections if len(table.titles) > 1]
     return "\n\n".join([*parts, f"SHA-256 of the rows: {digest}"]) + "\n"
 

@@ -10,6 +10,8 @@ The variables, filters and whitespace rules are those of Hugging Face's `apply_c
 https://github.com/huggingface/transformers/blob/main/src/transformers/utils/chat_template_utils.py
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,8 +21,6 @@ from typing import NamedTuple, Self
 
 from sgft_edge.errors import TemplateError
 from sgft_edge.sandbox import TemplateSandbox
-
-__all__ = ["ChatTemplate", "Segment"]
 
 PROMPT_DATE = date(2024, 7, 26)
 """What every template takes for today, so that prompts do not change overnight; Llama 3's own default."""

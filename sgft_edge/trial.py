@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sgft_edge import answers
 from sgft_edge.errors import EngineError, InputError, SgftError
-from sgft_edge.guidances import Made
 from sgft_edge.journal import Journal
-from sgft_edge.machine import peak_bytes
+from sgft_edge.machine import MB, peak_bytes
+from sgft_edge.made import MadeGuidance
 from sgft_edge.problems import YES_OR_NO, Problem
-from sgft_edge.progress import progress
 from sgft_edge.question import Question
+from sgft_edge.row import Row, Run
 from sgft_edge.settings import Settings
 from sgft_edge.solution import Solution
 from sgft_edge.strategies import GUIDE_PARTS, is_planned, parts
@@ -23,24 +23,29 @@ if TYPE_CHECKING:
     from sgft_edge.solver import Solver
 
 
+Progress = Callable[[int, int], None]
+"""Told how many of how many problems are done."""
+
+
 def run_trial(
     solver: Solver,
     settings: Settings,
     problems: Sequence[Problem],
     journal: Journal,
-    made: Mapping[str, Made] | None = None,
-) -> list[dict[str, Any]]:
+    made: Mapping[str, MadeGuidance] | None = None,
+    progress: Progress = lambda done, total: None,
+) -> list[Row]:
     """Solve the problems that the journal has no row of, and return the rows of all.
 
     With `made` the guide's work was done before: its guidance of a question is followed, and its tokens count.
+    `progress` is called with 0 before the first problem that is to be solved, then after each.
 
-    A row is a solution, or an `error`, with its `line`, the `reference`, whether it is `correct`, the `run` that it
-    belongs to, `wall_seconds`, this problem's share of the time of the run, and `peak_mb`, the process's peak memory
-    by then in MB of 10**6 bytes. Problems that ended in an error before are tried again. Raises `InputError` where an
-    endpoint cannot do what the strategy asks, `EngineError` where it or an engine fails; the rows so far are kept.
+    Problems that ended in an error before are tried again. Raises `InputError` where an endpoint cannot do what the
+    strategy asks, `EngineError` where it or an engine fails; the rows so far are kept.
     """
     key = _key(solver, settings, problems, made)
-    rows = {row["line"]: row for row in journal.rows if row.get("run") == key and "error" not in row}
+    known = (cast("Row", row) for row in journal.rows if row.get("run") == key and "error" not in row)
+    rows = {row["line"]: row for row in known}
     for problem in problems:
         if (row := rows.get(problem.number)) and row["question"] != problem.asked.text:
             raise InputError(f"{journal.path} has rows of other problems: name another --output, or pass --restart")
@@ -49,25 +54,22 @@ def run_trial(
     given = bool(questions) and questions[0].guidance is not None
     solver.require(settings.strategy, key.get("plan") == "stepwise" and not given, settings.grammar is not None)
     if todo:
+        progress(0, len(todo))
         began = time.perf_counter()
-        with progress(settings.strategy, len(todo)) as advance:
-            for index, outcome in solver.solve_each(questions, settings):
-                if isinstance(outcome, EngineError):  # it is not this problem's fault
-                    raise outcome
-                now = time.perf_counter()
-                row = _row(todo[index], outcome, made) | {
-                    "run": key,
-                    "wall_seconds": round(now - began, 4),
-                    "peak_mb": round(peak_bytes() / 1e6, 1),
-                }
-                began = now
-                journal.write(row)
-                rows[todo[index].number] = row
-                advance()
+        for done, (index, outcome) in enumerate(solver.solve_each(questions, settings), start=1):
+            if isinstance(outcome, EngineError):  # it is not this problem's fault
+                raise outcome
+            now = time.perf_counter()
+            measured = {"run": key, "wall_seconds": round(now - began, 4), "peak_mb": round(peak_bytes() / MB, 1)}
+            row = cast("Row", _judged(todo[index], outcome, made) | measured)
+            began = now
+            journal.write(row)
+            rows[todo[index].number] = row
+            progress(done, len(todo))
     return [rows[problem.number] for problem in problems]
 
 
-def _question(problem: Problem, made: Mapping[str, Made] | None) -> Question:
+def _question(problem: Problem, made: Mapping[str, MadeGuidance] | None) -> Question:
     question = problem.asked
     if made is None:
         return question
@@ -77,9 +79,8 @@ def _question(problem: Problem, made: Mapping[str, Made] | None) -> Question:
 
 
 def _key(
-    solver: Solver, settings: Settings, problems: Sequence[Problem], made: Mapping[str, Made] | None
-) -> dict[str, Any]:
-    """What must be equal for rows to belong to one run: the settings and the files that the strategy uses."""
+    solver: Solver, settings: Settings, problems: Sequence[Problem], made: Mapping[str, MadeGuidance] | None
+) -> Run:
     given = problems[0].asked.guidance is not None  # all have one or none has
     used = {"prompts", *parts(settings.strategy, given or made is not None)}
     key = asdict(settings)
@@ -93,10 +94,10 @@ def _key(
         key["auto"] = [solver.cast.auto, solver.cast.auto_choices]
     digests = {name: digest for name, digest in solver.cast.digests.items() if name in used}
     along = {"along": next(iter(made.values())).source} if made else {}
-    return {**key, "given_guidance": given, "digests": digests, **along}
+    return cast("Run", {**key, "given_guidance": given, "digests": digests, **along})
 
 
-def _row(problem: Problem, outcome: Solution | SgftError, made: Mapping[str, Made] | None) -> dict[str, Any]:
+def _judged(problem: Problem, outcome: Solution | SgftError, made: Mapping[str, MadeGuidance] | None) -> dict[str, Any]:
     assert problem.answer is not None
     question = problem.asked
     row = {"line": problem.number, "reference": problem.answer}

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from sgft_edge.errors import InputError
-from sgft_edge.files import config_folder, write_atomically
+from sgft_edge.files import config_folder, toml_tables, write_atomically
 from sgft_edge.lookup import Drafting
 from sgft_edge.machine import cpu_name, logical_cores
-from sgft_edge.manifest import toml_text
 
 FLASH_ATTENTION = ("auto", "on", "off")
 KV_TYPES = ("f16", "q8_0")
@@ -96,7 +95,7 @@ def keep(digest: str, tuning: Tuning) -> Path:
         tables = {}
     tables[digest] = {"cpu": cpu_name(), "hardware_threads": logical_cores(), **asdict(tuning)}
     try:
-        write_atomically(path, f"{_HEADER}\n{toml_text(tables)}")
+        write_atomically(path, f"{_HEADER}\n{toml_tables('models', tables)}")
     except OSError as e:
         raise InputError(f"cannot write {path}: {e.strerror or e}") from e
     return path

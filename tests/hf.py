@@ -54,6 +54,20 @@ ARCHITECTURES = tuple(_CONFIGS)
 SPACE = "\u2581"
 
 
+def training_record(**base: str) -> dict[str, object]:
+    """What a training may have recorded, of a Llama with these facts."""
+    llama = {"name": "llama", "architecture": "llama", "kind": "safetensors", "digest": "b" * 64}
+    return {
+        "base": llama | {"tokenizer_digest": "a" * 64} | base,
+        "data": {"examples": 1244, "files": [{"file": "train.jsonl", "sha256": "d" * 64, "rows": 1244}]},
+        "processes": 1,
+        "prompts_digest": "c" * 64,
+        "settings": {"role": "guide", "rank": 4, "seed": 7, "rate": 0.0002},
+        "versions": {"torch": "2.0"},
+        "metrics": {"step": 3},
+    }
+
+
 def bpe_files(folder: Path, vocab: Tokenizer) -> None:
     """Write tokenizer.json and tokenizer_config.json for a byte-level BPE in GGUF's form, with a chat template."""
     write_tokenizer(folder, {"tokenizer.chat_template": Entry(CHAT_TEMPLATE, GGUFValueType.STRING), **vocab})

@@ -1,5 +1,6 @@
 """PEFT's adapters: read, put on a base, merged, and written for llama.cpp; each kind works or is refused by name."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_gguf_pytorch_utils import LlamaTensorProcessor
 
 from convert import vocabulary
-from convert.adapter import CONFIG, RECORD, WEIGHTS, attach, read_adapter
+from convert.adapter import CONFIG, WEIGHTS, attach, read_adapter
 from convert.base import Base
 from convert.checkpoint import checkpoint_of
 from convert.errors import BaseMismatch, ConversionError, Unsupported
@@ -27,6 +28,7 @@ from convert.logits import file_logits, torch_logits
 from convert.lora_gguf import write_lora
 from convert.merge import merge
 from convert.model_gguf import write_model
+from convert.record import RECORD, TrainingRecord
 from convert.samples import Sample
 
 TOKENIZER = tiny.byte_tokenizer(16)
@@ -131,7 +133,7 @@ def test_an_adapters_folder(folder: Path) -> None:
     assert adapter.shapes == {name: tuple(value.shape) for name, value in load_file(folder / WEIGHTS).items()}
     assert len(adapter.shapes) == 14
     assert adapter.invocation == []
-    assert adapter.record == {}
+    assert adapter.record is None
     adapter.check_mergeable()
     adapter.check_separable()
 
@@ -187,12 +189,32 @@ def test_truncated_weights(folder: Path, kept: int) -> None:
 
 
 def test_the_record_of_a_training_is_read(folder: Path) -> None:
-    record = {"base": {"digest": "ab" * 32}, "prompts_digest": "cd", "data": ["ünï"]}
-    (folder / RECORD).write_text(json.dumps(record), encoding="utf-8")
-    assert read_adapter(folder).record == record
+    table = hf.training_record(name="ünï")
+    (folder / RECORD).write_text(json.dumps(table | {"later": 1}, ensure_ascii=False), encoding="utf-8")
+    record = read_adapter(folder).record
+    assert record is not None
+    assert (dataclasses.asdict(record), record.role) == (table, "guide")
+    record.write(folder)
+    assert json.loads((folder / RECORD).read_text(encoding="utf-8")) == table
+    assert TrainingRecord.read(folder) == record
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b"null"])
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"base": None}, "expected an object as base, found None"),
+        ({"base": {"name": "llama"}}, "expected a text as base.architecture, found none"),
+        ({"settings": {}}, "expected a text as settings.role, found none"),
+        ({"processes": "one"}, "expected a whole number as processes, found 'one'"),
+    ],
+)
+def test_a_record_of_another_form(folder: Path, changes: dict[str, Any], complaint: str) -> None:
+    (folder / RECORD).write_text(json.dumps(hf.training_record() | changes), encoding="utf-8")
+    expected = f"{folder / RECORD}: {complaint}: delete the file to go on without it"
+    assert refusal(ConversionError, read_adapter, folder) == expected
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b"null", b"{}"])
 def test_a_damaged_record(folder: Path, content: bytes) -> None:
     (folder / RECORD).write_bytes(content)
     assert f"{folder / RECORD}: expected " in refusal(ConversionError, read_adapter, folder)

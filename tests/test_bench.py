@@ -9,8 +9,8 @@ import tiny
 
 from sgft_edge import bench
 from sgft_edge.backend import Usage
-from sgft_edge.bench import compare
 from sgft_edge.child import run_child
+from sgft_edge.compare import compare
 from sgft_edge.engine import Engine
 from sgft_edge.errors import ContextOverflow, EngineError, InputError, ModelError
 from sgft_edge.machine import peak_bytes

@@ -26,6 +26,14 @@ def test_each_command_starts_as_a_module(name: str) -> None:
     assert started(f"sgft_edge.{name}", "--no-such-option").returncode == 2
 
 
+@pytest.mark.parametrize("name", DOORS)
+def test_help_loads_no_engine(name: str) -> None:
+    heavy = "{'llama_cpp', 'numpy', 'torch'} & set(sys.modules)"
+    code = f"import sys; from sgft_edge.{name} import main; main(['--help']); print('loaded:', *sorted({heavy}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "loaded:", done.stderr
+
+
 def test_the_package_starts_as_a_module() -> None:
     done = started("sgft_edge", "--help")
     assert done.returncode == 0

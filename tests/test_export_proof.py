@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import hf
 import pytest
 from exports import REPOSITORY, SCRIPT, adapted, assert_alike, card, changed, load, metadata, remarks, workshop
 
@@ -184,13 +185,8 @@ class Recorded:
 def recorded(shop):
     folder = shop.base()
     tokenizer = vocabulary.from_folder(folder, json.loads((folder / "config.json").read_text()))
-    record = {
-        "base": {"digest": base.find_base(str(folder)).digest(), "tokenizer_digest": vocabulary.digest(tokenizer)},
-        "data": {"file": "train.jsonl", "sha256": "d" * 64, "rows": 1244},
-        "settings": {"role": "guide", "rank": 4, "steps": 3, "learning_rate": 0.0002},
-        "seed": 7,
-        "prompts_digest": prompts.guide_digest(),
-    }
+    digests = {"digest": base.find_base(str(folder)).digest(), "tokenizer_digest": vocabulary.digest(tokenizer)}
+    record = hf.training_record(**digests) | {"prompts_digest": prompts.guide_digest()}
     adapter = shutil.copytree(shop.lora(), shop.folder / "recorded")
     (adapter / "training.json").write_text(json.dumps(record))
     arguments = ["recorded", "--out", "exports/recorded", "--format", "both", "--quant", "F32,Q4_K_M"]

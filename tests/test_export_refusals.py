@@ -207,7 +207,7 @@ def test_adapter_for_another_architecture(shop):
 def test_adapter_for_other_tokens(shop, tmp_path):
     """By the digest in the training's record, or by the tokenizer that was saved with the adapter."""
     lora = shutil.copytree(shop.lora(), tmp_path / "digest")
-    (lora / "training.json").write_text(json.dumps({"base": {"tokenizer_digest": "d" * 64}}))
+    (lora / "training.json").write_text(json.dumps(hf.training_record(tokenizer_digest="d" * 64)))
     complaint = ": trained with another tokenizer (dddddddddddd) than that of "
     assert complaint in shop.refusal(lora)
     assert complaint in shop.refusal(lora, "--base", shop.plain())

@@ -10,7 +10,7 @@ from engines import Probe, assert_read_right, begin, by_base, run, sampled_token
 from test_engine import TEXT, ids
 
 from sgft_edge.backend import Usage
-from sgft_edge.bench import counting_prompt
+from sgft_edge.compare import counting_prompt
 from sgft_edge.engine import Engine
 from sgft_edge.lookup import Drafting, Lookup
 from sgft_edge.settings import Sampling

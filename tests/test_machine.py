@@ -22,7 +22,7 @@ MEMINFO = "MemTotal:       8000000 kB\nMemFree:         100000 kB\nMemAvailable:
 
 def test_this_machine():
     assert machine.cpu_name()
-    assert 1 <= machine.logical_cores() <= (os.cpu_count() or 1)
+    assert 1 <= machine.physical_cores() <= machine.logical_cores() <= (os.cpu_count() or 1)
     memory = machine.memory()
     assert 0 < memory.free <= memory.most <= memory.total
     assert memory.available is not None

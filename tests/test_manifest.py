@@ -13,9 +13,9 @@ import sgft_edge.manifest
 from sgft_edge.adapters import PROMPTS_KEY, AdapterFile
 from sgft_edge.digests import file_digest
 from sgft_edge.errors import ModelError
-from sgft_edge.files import config_folder
+from sgft_edge.files import config_folder, toml_tables
 from sgft_edge.gguf import peek
-from sgft_edge.manifest import Entry, Manifest, package_models, put, remove, requirements, toml_text
+from sgft_edge.manifest import Entry, Manifest, package_models, put, remove, requirements
 
 MINIMAL = {"title": "Tiny", "role": "model", "file": "tiny.gguf", "licence": "MIT"}
 HOSTILE = ['"', "\\", "a\nb\r\tc", "]\n[models.evil]", "\x00\x1f\x7f\x80", "é \u2028 🦙 ''' \"\"\"", "# no comment", ""]
@@ -152,12 +152,12 @@ def test_put_and_remove():
 
 def test_toml_round_trip_of_hostile_strings():
     tables = {text: {"title": text, "sources": [text, text], "bytes": 7} for text in HOSTILE}
-    assert tomllib.loads(toml_text(tables)) == {"models": tables}
+    assert tomllib.loads(toml_tables("models", tables)) == {"models": tables}
 
 
 def test_entry_round_trip():
     for entry in Manifest.load().entries.values():
-        text = toml_text({entry.name: entry.to_table()})
+        text = toml_tables("models", {entry.name: entry.to_table()})
         assert Entry.from_table(entry.name, tomllib.loads(text)["models"][entry.name]) == entry
 
 

@@ -14,7 +14,7 @@ from tiny import tiny_model
 
 from sgft_edge import evaluate
 from sgft_edge.page import page, pareto
-from sgft_edge.report import Line, compare, digest, report, runs
+from sgft_edge.report import Summary, compare, digest, report, runs
 from sgft_edge.table import markdown, results
 
 ATTACK = "<script>alert(1)</script> & \"<img src=x onerror='alert(2)'>"
@@ -24,7 +24,7 @@ PROBLEMS = [
     {"question": "What is 3 | 4?", "answer": "7", "guidance": "1. Add the numbers."},
 ]
 VOID = {"meta", "link", "br", "img", "input", "hr"}
-LINE = Line(name="", models="", correct=0, problems=100, unparsed=0, fallbacks=0, seconds=0.0)
+LINE = Summary(name="", models="", correct=0, problems=100, unparsed=0, fallbacks=0, seconds=0.0)
 
 
 class Page(HTMLParser):

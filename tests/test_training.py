@@ -199,7 +199,9 @@ def test_a_training_goes_on_from_an_adapter(base: Path, tmp_path: Path, capsys: 
         assert sgft.main(options(base, tmp_path / "no", *more)) == 2
         assert complaint in capsys.readouterr().err
         shutil.rmtree(tmp_path / "no")
-    (first / "training.json").write_text('{"base": {"digest": "0123"}}')
+    record = json.loads((first / "training.json").read_text())
+    record["base"]["digest"] = "0123"
+    (first / "training.json").write_text(json.dumps(record))
     assert sgft.main(options(base, tmp_path / "no", "--adapter", str(first))) == 2
     assert "was trained on another base" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "no")

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from engines import begin, run
 from test_engine import TEXT
 
-from sgft_edge import bench, doctor, tune, tuning
+from sgft_edge import bench, doctor, tuning
 from sgft_edge.cast import open_cast
 from sgft_edge.digests import file_digest
 from sgft_edge.engine import Engine
@@ -19,7 +19,7 @@ from sgft_edge.errors import InputError
 from sgft_edge.files import models_folder
 from sgft_edge.machine import logical_cores
 from sgft_edge.manifest import Entry, put
-from sgft_edge.tune import Speed, draft, search, thread_counts
+from sgft_edge.search import DRAFTS, Speed, draft, search, thread_counts
 from sgft_edge.tuning import Tuning, keep, tuning_for
 
 START = Tuning(2, 2)
@@ -74,8 +74,8 @@ def test_a_rounded_cache_is_tried_but_taken_only_where_allowed() -> None:
 
 
 def test_guessing_ahead_pays_where_batches_are_cheap() -> None:
-    cheap = {n: 1 + 0.05 * n for n in tune.DRAFTS}
-    dear = {n: 1 + 0.6 * n for n in tune.DRAFTS}
+    cheap = {n: 1 + 0.05 * n for n in DRAFTS}
+    dear = {n: 1 + 0.6 * n for n in DRAFTS}
     tokens, speedup = draft(cheap)
     assert tokens == 4
     assert speedup == pytest.approx(1 / (0.301 + 0.321 * 1.2))
@@ -225,7 +225,7 @@ def test_the_doctor_tells_of_it(llama: Path) -> None:
 
 
 def test_bench_tunes_a_model(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune, "thread_counts", lambda: (1, 2))
+    monkeypatch.setattr("sgft_edge.search.thread_counts", lambda: (1, 2))
     options = ["--tune", "--repeats", "1", "--prompt-tokens", "32", "--decode-tokens", "4"]
     done = CliRunner(env=dict(os.environ)).invoke(bench.command, ["--model", str(llama), *options])
     assert done.exit_code == 0, done.output

@@ -22,12 +22,12 @@ import click
 from sgft_edge.answers import extract_number, is_correct
 from sgft_edge.arithmetic import evaluate, format_value
 from sgft_edge.chain import value_after
-from sgft_edge.cli import run
 from sgft_edge.errors import EvaluationError, GuidanceError, InputError
 from sgft_edge.guidance import parse, violations
 from sgft_edge.numerals import numbers_in
 from sgft_edge.problems import read_rows
 from sgft_edge.question import Question, parse_choices
+from sgft_edge.run import run
 from sgft_edge.testsets import find_problems
 
 SHINGLE = 4  # words

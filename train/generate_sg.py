@@ -28,13 +28,13 @@ from click.core import ParameterSource
 
 from sgft_edge.answers import extract_number, is_correct
 from sgft_edge.arithmetic import format_value
-from sgft_edge.cli import run
 from sgft_edge.errors import ContextOverflow, GuidanceError, InputError, SgftError
 from sgft_edge.files import write_atomically
 from sgft_edge.guidance import parse
 from sgft_edge.journal import Journal
 from sgft_edge.problems import read_rows
 from sgft_edge.question import Question, parse_choices
+from sgft_edge.run import run
 from sgft_edge.settings import Settings
 from sgft_edge.solver import Solver
 from train.check_sg import Row, faults_of

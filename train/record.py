@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from convert import vocabulary
-from convert.adapter import RECORD
 from convert.base import Base
 from convert.errors import ConversionError
+from convert.record import RECORD, TrainedBase, TrainingRecord
 from convert.staging import flush
 from sgft_edge import prompts
-from sgft_edge.files import write_atomically
 from sgft_edge.places import entry_for
 from train.settings import METRICS, TrainSettings
 
@@ -33,26 +31,26 @@ _PACKAGES = ("torch", "transformers", "peft", "safetensors", "llama-cpp-python")
 
 def record_of(
     base: Base, tokenizer: Metadata, settings: TrainSettings, data: Mapping[str, Any], processes: int = 1
-) -> dict[str, Any]:
+) -> TrainingRecord:
     """The facts of a training, without its results; `data` says how many examples there are, of which files."""
-    return {
-        "base": {
-            "name": entry.name if base.is_gguf and (entry := entry_for(base.path)) else base.name,
-            "architecture": base.architecture,
-            "kind": "gguf, dequantized" if base.is_gguf else "safetensors",
-            "digest": base.digest(),
-            "tokenizer_digest": vocabulary.digest(tokenizer),
-        },
-        "data": dict(data),
-        "processes": processes,
-        "prompts_digest": prompts.guide_digest("program" in settings.roles),
-        "settings": {
+    return TrainingRecord(
+        base=TrainedBase(
+            name=entry.name if base.is_gguf and (entry := entry_for(base.path)) else base.name,
+            architecture=base.architecture,
+            kind="gguf, dequantized" if base.is_gguf else "safetensors",
+            digest=base.digest(),
+            tokenizer_digest=vocabulary.digest(tokenizer),
+        ),
+        data=dict(data),
+        processes=processes,
+        prompts_digest=prompts.guide_digest("program" in settings.roles),
+        settings={
             key: value
             for key, value in dataclasses.asdict(settings).items()
             if key not in ("base", "out", "data", "dev", "adapter")
         },
-        "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
-    }
+        versions={package: importlib.metadata.version(package) for package in _PACKAGES},
+    )
 
 
 @contextlib.contextmanager
@@ -95,11 +93,9 @@ def save_adapter(folder: Path, model: PeftModel, base: str, mark: Sequence[int])
     model.save_pretrained(str(folder), save_embedding_layers=False)
 
 
-def save_record(folder: Path, record: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> None:
+def save_record(folder: Path, record: TrainingRecord, metrics: Sequence[Mapping[str, Any]]) -> None:
     """Write the facts and figures of a training, its curves, and a card."""
-    write_atomically(
-        folder / RECORD, json.dumps({**record, "metrics": metrics[-1] if metrics else {}}, indent=1) + "\n"
-    )
+    dataclasses.replace(record, metrics=metrics[-1] if metrics else {}).write(folder)
     draw_curves(folder / "loss.png", metrics)
     (folder / "README.md").write_text(_card(record, metrics), encoding="utf-8")
 
@@ -120,16 +116,16 @@ def draw_curves(path: Path, metrics: Sequence[Mapping[str, Any]]) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _card(record: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> str:
-    settings, base, data = record["settings"], record["base"], record["data"]
+def _card(record: TrainingRecord, metrics: Sequence[Mapping[str, Any]]) -> str:
+    settings, base, data = record.settings, record.base, record.data
     last = metrics[-1] if metrics else {}
     files = ", ".join(f"{part['rows']} rows of `{part['file']}`" for part in data["files"])
     rank = "" if settings["method"] == "lisa" else f" of rank {settings['rank']}"
-    return f"""# {base["name"]} as {settings["role"]}
+    return f"""# {base.name} as {record.role}
 
 A {settings["method"]}{rank}, trained by Solution-Guidance Fine-Tuning
 (https://arxiv.org/abs/2412.09906) for {settings["epochs"]:g} epochs on
 {data["examples"]} examples made of {files}.
-Base: `{base["name"]}` ({base["kind"]}, sha256 `{base["digest"][:16]}`). Prompts: `{record["prompts_digest"][:16]}`.
+Base: `{base.name}` ({base.kind}, sha256 `{base.digest[:16]}`). Prompts: `{record.prompts_digest[:16]}`.
 Dev loss at the end: {last.get("dev_loss")}. All settings and versions: `{RECORD}`; all figures: `{METRICS}`.
 """

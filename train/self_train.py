@@ -28,11 +28,11 @@ import click
 
 from convert import export_gguf
 from sgft_edge.answers import is_correct
-from sgft_edge.cli import run
 from sgft_edge.errors import InputError, SgftError
 from sgft_edge.files import write_atomically
 from sgft_edge.journal import Journal
 from sgft_edge.progress import progress
+from sgft_edge.run import run
 from sgft_edge.settings import Sampling, Settings
 from sgft_edge.solution import Solution
 from sgft_edge.solver import Solver

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sgft_edge.binding import Model
-from sgft_edge.cli import run
 from sgft_edge.errors import InputError
 from sgft_edge.files import write_atomically
+from sgft_edge.run import run
 from train.check_sg import Row, read_sg
 from train.display import display
 from train.mix import read_mix
@@ -170,7 +170,7 @@ class _Run:
             if self.settings.method == "lisa":
                 save_model(new, self.model, self.base, self.tokenizer)
             else:
-                save_adapter(new, self.model, self.record["base"]["name"], self.mark)
+                save_adapter(new, self.model, self.record.base.name, self.mark)
             save_record(new, self.record, metrics)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from peft.utils import load_peft_weights, set_peft_model_state_dict
 
-from convert.adapter import RECORD
+from convert.record import TrainingRecord
 from sgft_edge.digests import file_digest
 from sgft_edge.errors import InputError
 
@@ -23,7 +23,8 @@ _FORM = ("r", "lora_alpha", "use_rslora", "use_dora", "layers_to_transform", "ta
 def start_from(model: PeftModel, folder: Path, base: Base) -> str:
     """Give the fresh adapter of `model` the weights in `folder`; returns their SHA-256.
 
-    Raises `InputError` where they are of another form than the settings ask for, or were trained on another base.
+    Raises `InputError` where they are of another form than the settings ask for, or were trained on another base,
+    `ConversionError` where their record is damaged.
     """
     given = _json(folder / "adapter_config.json")
     wanted = model.peft_config["default"].to_dict()
@@ -31,10 +32,10 @@ def start_from(model: PeftModel, folder: Path, base: Base) -> str:
     if other:
         name = other[0]
         raise InputError(f"adapter: {folder}: expected {name} {wanted[name]}, found {given.get(name)}")
-    if (folder / RECORD).is_file():
-        digest = _json(folder / RECORD)["base"]["digest"]
-        if digest != base.digest():
-            raise InputError(f"adapter: {folder}: was trained on another base than {base.name} (SHA-256 {digest[:16]})")
+    record = TrainingRecord.read(folder)
+    if record is not None and record.base.digest != base.digest():
+        found = record.base.digest[:16]
+        raise InputError(f"adapter: {folder}: was trained on another base than {base.name} (SHA-256 {found})")
     try:
         loaded = set_peft_model_state_dict(model, load_peft_weights(str(folder), device="cpu"))
     except Exception as e:

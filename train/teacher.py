@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from sgft_edge import prompts
 from sgft_edge.cast import Cast
+from sgft_edge.endpoint import is_refusal
 from sgft_edge.errors import ContextOverflow, InputError, SgftError
 from sgft_edge.guidance import MAX_STEP_WORDS, MAX_STEPS, MAX_WORDS, MIN_STEPS, Guidance
 from sgft_edge.question import Question
@@ -164,7 +165,7 @@ class RemoteTeacher:
                 return self.ask(question, number)
             again = e.status_code in (408, 409, 429) or e.status_code >= 500
             after = _seconds(e.response.headers.get("retry-after", ""))
-            raise NoAnswer(str(e), again=again, after=after, own=e.status_code in (400, 413, 422)) from e
+            raise NoAnswer(str(e), again=again, after=after, own=is_refusal(e.status_code)) from e
         except self._openai.APIConnectionError as e:
             unsent = type(e.__cause__).__name__ in ("ConnectError", "ConnectTimeout", "PoolTimeout")
             raise NoAnswer(f"{e} ({e.__cause__})", again=True, billed=not unsent) from e

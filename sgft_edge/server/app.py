@@ -20,7 +20,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sgft_edge import __version__
-from sgft_edge.machine import peak_bytes, resident_bytes
+from sgft_edge.machine import MB, peak_bytes, resident_bytes
 from sgft_edge.server import wire
 from sgft_edge.server.failure import unforeseen
 from sgft_edge.server.guard import Guard, host_name, site
@@ -70,8 +70,8 @@ class Endpoints:
             "running": min(desk.under_way, desk.limits.slots),
             "waiting": max(desk.under_way - desk.limits.slots, 0),
             "slots": desk.limits.slots,
-            "memory_mb": None if resident is None else round(resident / 1e6, 1),
-            "peak_mb": round(peak_bytes() / 1e6, 1),
+            "memory_mb": None if resident is None else round(resident / MB, 1),
+            "peak_mb": round(peak_bytes() / MB, 1),
             "device": next(iter(desk.solvers.values())).cast.device,
         }
         return JSONResponse(state)

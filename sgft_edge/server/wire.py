@@ -51,7 +51,7 @@ class ApiError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class ChatRequest:
     """A request that was understood. `chat` is false for a text completion."""
 
     chat: bool
@@ -69,7 +69,7 @@ class Asked:
         return self.settings.grammar is not None and self.settings.strategy not in ("chat", "complete")
 
 
-def asked(body: Body, chat: bool, models: Collection[str], max_tokens: int, max_votes: int) -> Asked:
+def asked(body: Body, chat: bool, models: Collection[str], max_tokens: int, max_votes: int) -> ChatRequest:
     """What a request asks, its tokens cut to the server's limit; the first model where it names none.
 
     Raises `ApiError`.
@@ -101,11 +101,11 @@ def asked(body: Body, chat: bool, models: Collection[str], max_tokens: int, max_
             _get(body, "reproducible", bool, None),
         )
     except InputError as e:
-        raise ApiError(400, str(e), str(e).partition(":")[0]) from e
+        raise ApiError(400, str(e), e.field) from e
     if settings.votes > max_votes:
         raise _wrong("votes", f"at most {max_votes}", settings.votes)
     options = _get(body, "stream_options", dict, {})
-    return Asked(
+    return ChatRequest(
         chat=chat,
         model=model,
         question=question,
@@ -127,7 +127,7 @@ def model_and_strategy(name: str, models: Collection[str]) -> tuple[str, str]:
     return model, strategy
 
 
-def reply(request: Asked, solution: Solution) -> dict[str, Any]:
+def reply(request: ChatRequest, solution: Solution) -> dict[str, Any]:
     """The reply to a request that does not stream."""
     finish = "length" if solution.truncated else "stop"
     head = _head(request, "chat.completion" if request.chat else "text_completion") | {"usage": usage(solution)}
@@ -170,7 +170,7 @@ def usage(solution: Solution) -> dict[str, Any]:
 class Chunks:
     """The chunks of a reply that streams, one event after another."""
 
-    def __init__(self, request: Asked) -> None:
+    def __init__(self, request: ChatRequest) -> None:
         self._request = request
         self._planned = False
         self._steps = 0
@@ -226,7 +226,7 @@ class Chunks:
         return _head(self._request, "chat.completion.chunk" if self._request.chat else "text_completion")
 
 
-def _head(request: Asked, kind: str) -> dict[str, Any]:
+def _head(request: ChatRequest, kind: str) -> dict[str, Any]:
     prefix = "chatcmpl" if request.chat else "cmpl"
     return {"id": f"{prefix}-{request.id}", "object": kind, "created": request.created, "model": request.model}
 

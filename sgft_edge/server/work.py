@@ -11,7 +11,7 @@ from sgft_edge import aio
 from sgft_edge.errors import ContextOverflow, EngineError, GrammarError, InputError, SgftError
 from sgft_edge.schema import ANY_OBJECT, JsonSchema
 from sgft_edge.schema_trial import try_out
-from sgft_edge.server.wire import ApiError, Asked
+from sgft_edge.server.wire import ApiError, ChatRequest
 from sgft_edge.solution import Event
 from sgft_edge.solver import Solver
 
@@ -44,7 +44,7 @@ class Desk:
         self._mean_seconds = 1.0
         self._checker = ThreadPoolExecutor(1, "sgft-edge-schemas")  # strangers' schemas never take more than one core
 
-    def begin(self, asked: Asked) -> Work:
+    def begin(self, asked: ChatRequest) -> Work:
         """Take a request on. Raises `ApiError` where the queue is full."""
         if self.under_way >= self.limits.slots + self.limits.queue:
             raise ApiError(429, "the queue is full: try again later", code="queue_full")
@@ -84,7 +84,7 @@ class Desk:
 class Work:
     """One request under way: to be started, and closed."""
 
-    def __init__(self, desk: Desk, solver: Solver, asked: Asked) -> None:
+    def __init__(self, desk: Desk, solver: Solver, asked: ChatRequest) -> None:
         self._clock = asyncio.get_running_loop().time
         self._began = self._clock()
         self._desk = desk

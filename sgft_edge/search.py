@@ -14,15 +14,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sgft_edge.bench import counting_prompt
-from sgft_edge.child import run_child
-from sgft_edge.device import physical_cores
+from sgft_edge.compare import counting_prompt
 from sgft_edge.errors import ModelError
 from sgft_edge.gguf import peek
-from sgft_edge.machine import logical_cores
+from sgft_edge.machine import logical_cores, physical_cores
 from sgft_edge.manifest import Manifest
-from sgft_edge.measure import Job, Measurement
+from sgft_edge.measure import Job, measure_apart
 from sgft_edge.places import locate
+from sgft_edge.probe import costs_apart
 from sgft_edge.tuning import Tuning
 
 MARGIN = 1.03
@@ -74,7 +73,7 @@ def total(speed: Speed) -> float:
     return speed.total
 
 
-def plan(threads: Sequence[int]) -> list[tuple[str, Sequence[Any], Goal]]:
+def settings_to_try(threads: Sequence[int]) -> list[tuple[str, Sequence[Any], Goal]]:
     """The settings in the order of their trial, with their candidates and what each is judged by."""
     return [
         ("threads", threads, decode),
@@ -90,7 +89,7 @@ def search(
 ) -> tuple[Tuning, list[Trial]]:
     """The best settings, and every trial on the way. Without `rounded_kv` an 8-bit KV cache is tried but not taken."""
     best, trials = start, []
-    for setting, candidates, goal in plan(threads):
+    for setting, candidates, goal in settings_to_try(threads):
         for value in candidates:
             if value == getattr(best, setting) or (setting == "kv_type" and best.flash_attention == "off"):
                 continue
@@ -104,7 +103,7 @@ def search(
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Tuned:
     """The best settings, all trials, the costs of guessing ahead with its expected speedup, and other quantizations.
 
     `others`: their speed under the best settings, in times of this model's, by name.
@@ -117,9 +116,9 @@ class Found:
     others: Mapping[str, float]
 
 
-def tune(
+def find_fastest(
     model: Path, repeats: int, tokens: tuple[int, int], rounded_kv: bool, advance: Callable[[], None] = lambda: None
-) -> Found:
+) -> Tuned:
     """Search on a file, reading and decoding so many `tokens` in each run. Raises `InputError` or `EngineError`.
 
     `advance` is called after each of at most `most_runs` runs.
@@ -137,14 +136,13 @@ def tune(
             device="cpu",
             tuning=asdict(tuning),
         )
-        run = Measurement(**run_child("sgft_edge.measure", asdict(job)))
+        run = measure_apart(job)
         advance()
         return Speed(run.first_token_s, run.decode_s)
 
     cores = physical_cores()
     best, trials = search(Tuning(cores, cores), measure, thread_counts(), repeats, rounded_kv)
-    probed = run_child("sgft_edge.probe", {"model": str(model), "tuning": asdict(best), "drafts": DRAFTS})
-    costs = {int(count): cost for count, cost in probed.items()}
+    costs = costs_apart(model, best, DRAFTS)
     tokens_ahead, speedup = draft(costs)
     if tokens_ahead:
         best = replace(best, draft_tokens=tokens_ahead, draft_cost=round(costs[tokens_ahead], 3))
@@ -152,12 +150,12 @@ def tune(
         name: median(measure(best).total / measure(best, path).total for _ in range(repeats))
         for name, path in same_model(model).items()
     }
-    return Found(best, trials, costs, speedup, others)
+    return Tuned(best, trials, costs, speedup, others)
 
 
 def most_runs(model: Path, repeats: int) -> int:
-    """Runs that `tune` makes at most."""
-    candidates = sum(len(values) for _, values, _ in plan(thread_counts()))
+    """Runs that `find_fastest` makes at most."""
+    candidates = sum(len(values) for _, values, _ in settings_to_try(thread_counts()))
     return 2 * repeats * (candidates + len(same_model(model)))
 
 

@@ -14,7 +14,7 @@ from sgft_edge.strategies import GUIDE_PARTS
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class MadeGuidance:
     """A guidance, the tokens that it took (as `engine.Usage`), and by which files it was made."""
 
     text: str
@@ -29,7 +29,7 @@ class Made:
         return {**self.digests, "seed": self.seed}
 
 
-def read_guidances(path: Path) -> dict[str, Made]:
+def read_guidances(path: Path) -> dict[str, MadeGuidance]:
     """The guidances of a batch by question, with its choices as a guide reads it.
 
     Raises `InputError` for rows of another strategy and of several guides.
@@ -48,7 +48,7 @@ def _asked(row: Mapping[str, Any]) -> str:
     return Question(row["question"], row.get("choices") or {}).with_choices
 
 
-def _made(path: Path, number: int, row: Mapping[str, Any]) -> Made:
+def _made(path: Path, number: int, row: Mapping[str, Any]) -> MadeGuidance:
     try:
         if row["strategy"] != "guidance":
             raise InputError(
@@ -57,6 +57,6 @@ def _made(path: Path, number: int, row: Mapping[str, Any]) -> Made:
             )
         models = {key: row["models"][key] for key in GUIDE_PARTS if key in row["models"]}
         digests = {key: row["digests"][key] for key in (*GUIDE_PARTS, "prompts") if key in row["digests"]}
-        return Made(row["text"], row["usage"]["guide"], models, digests, row["seed"])
+        return MadeGuidance(row["text"], row["usage"]["guide"], models, digests, row["seed"])
     except (KeyError, TypeError) as e:
         raise InputError(f"{path}: line {number}: expected a solution as sgft-edge solve writes it, found none") from e
