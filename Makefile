@@ -37,7 +37,7 @@ test-kernels: $(VENV)/dev $(KERNELS:%=$(VENV)/kernels/%)
 	$(BIN)/sgft-edge models pull smollm2
 	set -e; for kernels in $(KERNELS); do \
 		export PYTHONPATH=$(CURDIR)/$(VENV)/kernels/$$kernels; \
-		$(BIN)/python -c "from sgft_edge.binding import build; print(build())"; \
+		$(BIN)/python -c "from sgft_edge.llama.binding import build; print(build())"; \
 		$(PYTEST) -m "not slow" $(PARALLEL) $(KERNEL_TESTS); \
 	done
 

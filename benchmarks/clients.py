@@ -29,12 +29,13 @@ import click
 import openai
 
 from benchmarks.server import CONTEXT, serving
-from sgft_edge import Question, prompts
-from sgft_edge.binding import Model
-from sgft_edge.machine import physical_cores
-from sgft_edge.places import resolve
-from sgft_edge.problems import read_problems
-from sgft_edge.tokens import prompt_tokens, template_of
+from sgft_edge import Question
+from sgft_edge.host.machine import physical_cores
+from sgft_edge.llama.binding import Model
+from sgft_edge.llama.tokens import prompt_tokens, template_of
+from sgft_edge.reasoning import prompts
+from sgft_edge.reasoning.problems import read_problems
+from sgft_edge.store.places import resolve
 
 _ALONE = 8  # questions of one client, and for the warm-up
 

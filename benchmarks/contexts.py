@@ -18,11 +18,11 @@ from statistics import median
 import click
 
 from sgft_edge import Question, Settings, Solution, Solver
-from sgft_edge.cast import Cast, open_cast
-from sgft_edge.engine import Engine
-from sgft_edge.machine import physical_cores
-from sgft_edge.problems import read_problems
-from sgft_edge.role import LocalRole
+from sgft_edge.host.machine import physical_cores
+from sgft_edge.llama.engine import Engine
+from sgft_edge.llama.role import LocalRole
+from sgft_edge.reasoning.problems import read_problems
+from sgft_edge.solving.cast import Cast, open_cast
 
 PARALLEL = 8
 

@@ -20,7 +20,7 @@ from statistics import median
 
 import click
 
-from sgft_edge.machine import MB
+from sgft_edge.host.machine import MB
 
 
 def measured(command: list[str]) -> tuple[float, float]:

@@ -16,15 +16,15 @@ from statistics import median
 import click
 
 from sgft_edge import Settings, Solution, Solver
-from sgft_edge.cast import Cast, open_cast
-from sgft_edge.engine import Engine
-from sgft_edge.machine import physical_cores
-from sgft_edge.places import resolve
-from sgft_edge.probe import costs_apart
-from sgft_edge.problems import read_problems
-from sgft_edge.role import LocalRole
-from sgft_edge.tokens import template_of
-from sgft_edge.tuning import Tuning
+from sgft_edge.host.machine import physical_cores
+from sgft_edge.llama.engine import Engine
+from sgft_edge.llama.role import LocalRole
+from sgft_edge.llama.tokens import template_of
+from sgft_edge.llama.tuning import Tuning
+from sgft_edge.measuring.probe import costs_apart
+from sgft_edge.reasoning.problems import read_problems
+from sgft_edge.solving.cast import Cast, open_cast
+from sgft_edge.store.places import resolve
 
 CONTEXT = 1024
 

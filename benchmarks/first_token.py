@@ -19,12 +19,13 @@ from statistics import median
 
 import click
 
-from sgft_edge import Question, prompts
-from sgft_edge.binding import Model
-from sgft_edge.machine import physical_cores
-from sgft_edge.places import resolve
-from sgft_edge.prompts import Prompt
-from sgft_edge.tokens import template_of
+from sgft_edge import Question
+from sgft_edge.host.machine import physical_cores
+from sgft_edge.llama.binding import Model
+from sgft_edge.llama.tokens import template_of
+from sgft_edge.reasoning import prompts
+from sgft_edge.reasoning.prompts import Prompt
+from sgft_edge.store.places import resolve
 
 QUESTION = "A shop sells 5 bikes for 120 dollars each and pays 75 dollars for parts. What is left?"
 

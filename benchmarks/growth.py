@@ -17,7 +17,7 @@ from statistics import median
 import click
 
 from sgft_edge import Question, Settings, Solution, Solver
-from sgft_edge.problems import read_problems
+from sgft_edge.reasoning.problems import read_problems
 
 COUNTS = (1, 8, 64, 512)
 LENGTHS = (50, 100, 200, 400, 800, 1200, 1600, 1900)  # tokens, about

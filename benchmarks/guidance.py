@@ -13,10 +13,10 @@ from typing import Any
 
 import click
 
-from sgft_edge.problems import read_rows
-from sgft_edge.question import Question
-from sgft_edge.report import runs, summarize
-from sgft_edge.significance import wilson
+from sgft_edge.evaluation.report import runs, summarize
+from sgft_edge.evaluation.significance import wilson
+from sgft_edge.reasoning.problems import read_rows
+from sgft_edge.reasoning.question import Question
 from train.check_sg import Row, faults_of
 
 

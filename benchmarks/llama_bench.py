@@ -16,10 +16,10 @@ from statistics import median
 
 import click
 
-from sgft_edge.compare import counting_prompt
-from sgft_edge.machine import physical_cores
-from sgft_edge.measure import Job, measure_apart
-from sgft_edge.places import resolve
+from sgft_edge.host.machine import physical_cores
+from sgft_edge.measuring.compare import counting_prompt
+from sgft_edge.measuring.measure import Job, measure_apart
+from sgft_edge.store.places import resolve
 
 CONTEXT = 2048
 BATCH = 512

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import click
 
-from sgft_edge import Question, prompts
-from sgft_edge.binding import Model
-from sgft_edge.lookup import Drafting, Lookup
-from sgft_edge.places import resolve
-from sgft_edge.search import DRAFTS
-from sgft_edge.tokens import prompt_tokens, template_of
+from sgft_edge import Question
+from sgft_edge.llama.binding import Model
+from sgft_edge.llama.lookup import Drafting, Lookup
+from sgft_edge.llama.tokens import prompt_tokens, template_of
+from sgft_edge.measuring.search import DRAFTS
+from sgft_edge.reasoning import prompts
+from sgft_edge.store.places import resolve
 
 
 @click.command()

@@ -16,7 +16,7 @@ from statistics import median
 import click
 
 from sgft_edge import Question, Settings, Solution, Solver
-from sgft_edge.problems import read_problems
+from sgft_edge.reasoning.problems import read_problems
 
 
 def single(solver: Solver, questions: list[Question]) -> tuple[float, int]:

@@ -21,8 +21,8 @@ from statistics import median
 
 import click
 
-from sgft_edge.machine import MB
-from sgft_edge.places import resolve
+from sgft_edge.host.machine import MB
+from sgft_edge.store.places import resolve
 
 QUESTION = "A shop sells 5 bikes for 120 dollars each and pays 75 dollars for parts. What is left?"
 LIMIT_MB = 512 * 1024 * 1024 // MB
@@ -35,7 +35,7 @@ def child(model: str, adapters: str, strategy: str, limit_mb: int, parallel: int
     if limit_mb:
         resource.setrlimit(resource.RLIMIT_AS, (limit_mb * MB, limit_mb * MB))
     from sgft_edge import Settings, Solution, Solver
-    from sgft_edge.machine import peak_bytes
+    from sgft_edge.host.machine import peak_bytes
 
     with Solver.open(
         model,

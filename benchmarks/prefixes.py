@@ -14,12 +14,13 @@ from statistics import median
 
 import click
 
-from sgft_edge import Question, prompts
-from sgft_edge.engine import Cell, Engine
-from sgft_edge.machine import physical_cores
-from sgft_edge.places import resolve
-from sgft_edge.prefixes import PrefixStore
-from sgft_edge.tokens import prompt_tokens, template_of
+from sgft_edge import Question
+from sgft_edge.host.machine import physical_cores
+from sgft_edge.llama.engine import Cell, Engine
+from sgft_edge.llama.prefixes import PrefixStore
+from sgft_edge.llama.tokens import prompt_tokens, template_of
+from sgft_edge.reasoning import prompts
+from sgft_edge.store.places import resolve
 
 
 @click.command()

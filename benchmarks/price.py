@@ -19,8 +19,8 @@ from statistics import median
 import click
 
 from sgft_edge import Settings, Solution, Solver
-from sgft_edge.answers import is_correct
-from sgft_edge.problems import Problem, read_problems
+from sgft_edge.answers.extraction import is_correct
+from sgft_edge.reasoning.problems import Problem, read_problems
 
 AGAINST = "cot"
 

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import click
 
-from sgft_edge import Settings, Solution, Solver, prompts
-from sgft_edge.answers import is_correct
-from sgft_edge.guidance import parse
-from sgft_edge.problems import Problem, read_problems
+from sgft_edge import Settings, Solution, Solver
+from sgft_edge.answers.extraction import is_correct
+from sgft_edge.reasoning import prompts
+from sgft_edge.reasoning.problems import Problem, read_problems
+from sgft_edge.text.guidance import parse
 
 _SOLVE = "You solve problems step by step. Solve it in numbered steps, in this format:"
 _FEW = "You solve problems in as few numbered steps as needed, in this format:"

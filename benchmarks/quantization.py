@@ -16,9 +16,9 @@ from typing import Any
 
 import click
 
-from sgft_edge.compare import counting_prompt
-from sgft_edge.machine import physical_cores
-from sgft_edge.measure import Job, Measurement, measure_apart
+from sgft_edge.host.machine import physical_cores
+from sgft_edge.measuring.compare import counting_prompt
+from sgft_edge.measuring.measure import Job, Measurement, measure_apart
 
 PROMPT, DECODE, CONTEXT = 256, 64, 2048
 

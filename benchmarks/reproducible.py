@@ -17,8 +17,8 @@ from statistics import median
 import click
 
 from sgft_edge import Question, Settings, Solution, Solver
-from sgft_edge.machine import physical_cores
-from sgft_edge.problems import read_problems
+from sgft_edge.host.machine import physical_cores
+from sgft_edge.reasoning.problems import read_problems
 
 TURNS = 6
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from sgft_edge.binding import Model
-from sgft_edge.machine import resident_bytes
-from sgft_edge.matching import Matchers
-from sgft_edge.schema import ANY_OBJECT, JsonSchema
+from sgft_edge.host.machine import resident_bytes
+from sgft_edge.llama.binding import Model
+from sgft_edge.llama.matching import Matchers
+from sgft_edge.reasoning.schema import ANY_OBJECT, JsonSchema
 
 PERSON = {
     "type": "object",

@@ -29,10 +29,11 @@ from statistics import median
 
 import click
 
-from sgft_edge import Question, Settings, Solution, Solver, prompts
-from sgft_edge.places import resolve
-from sgft_edge.problems import read_problems
-from sgft_edge.tokens import prompt_tokens, template_of
+from sgft_edge import Question, Settings, Solution, Solver
+from sgft_edge.llama.tokens import prompt_tokens, template_of
+from sgft_edge.reasoning import prompts
+from sgft_edge.reasoning.problems import read_problems
+from sgft_edge.store.places import resolve
 
 CONTEXT = 2048  # tokens of one slot
 Prompts = list[list[int]]

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import click
 
-from sgft_edge.guidance import parse
-from sgft_edge.problems import read_problems
+from sgft_edge.reasoning.problems import read_problems
+from sgft_edge.text.guidance import parse
 
 
 @click.command()

@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from sgft_edge.report import digest, runs, summarize
+from sgft_edge.evaluation.report import digest, runs, summarize
 
 Row = dict[str, Any]
 ORDER = (

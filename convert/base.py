@@ -18,9 +18,9 @@ from convert.architectures import architecture_of
 from convert.checkpoint import open_checkpoint, read_config
 from convert.errors import ConversionError, Unsupported
 from convert.header import Metadata, read_header
-from sgft_edge.digests import file_digest
-from sgft_edge.manifest import Manifest
-from sgft_edge.places import entry_for, resolve
+from sgft_edge.store.digests import file_digest
+from sgft_edge.store.manifest import Manifest
+from sgft_edge.store.places import entry_for, resolve
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -21,12 +21,12 @@ from convert.header import Metadata, read_header
 from convert.proof import Proof
 from convert.record import TrainingRecord
 from convert.staging import flush
-from sgft_edge.adapters import PROMPTS_KEY, ROLE_KEY
-from sgft_edge.digests import file_digest
-from sgft_edge.files import toml_tables
-from sgft_edge.machine import MB
-from sgft_edge.manifest import Entry
-from sgft_edge.prompts import SYSTEM
+from sgft_edge.host.files import toml_tables
+from sgft_edge.host.machine import MB
+from sgft_edge.reasoning.prompts import SYSTEM
+from sgft_edge.solving.adapters import PROMPTS_KEY, ROLE_KEY
+from sgft_edge.store.digests import file_digest
+from sgft_edge.store.manifest import Entry
 
 ENTRIES = "models.toml"
 _PACKAGES = ("sgft-edge", "torch", "transformers", "peft", "safetensors", "gguf", "llama-cpp-python", "numpy")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sgft_edge.errors import InputError
-from sgft_edge.machine import MB
-from sgft_edge.run import run
+from sgft_edge.host.machine import MB
+from sgft_edge.terminal.run import run
 
 if TYPE_CHECKING:
     from convert.pipeline import Result

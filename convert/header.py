@@ -15,7 +15,7 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.gguf_writer import GGUFValue, GGUFValueType
 
 from convert.errors import ConversionError
-from sgft_edge import gguf as runtime
+from sgft_edge.store import header as runtime
 
 Metadata = dict[str, GGUFValue]
 """Metadata by key, with the types that they are written in."""

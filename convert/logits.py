@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from convert.samples import WINDOW, Sample
-from sgft_edge.binding import Adapter, Context, Model
-from sgft_edge.machine import physical_cores
-from sgft_edge.tuning import Tuning
+from sgft_edge.host.machine import physical_cores
+from sgft_edge.llama.binding import Adapter, Context, Model
+from sgft_edge.llama.tuning import Tuning
 
 Logits = NDArray[np.float32]
 

@@ -26,7 +26,7 @@ from convert.request import Options, Source, open_source
 from convert.samples import Sample, samples_for
 from convert.staging import need_room, staged
 from convert.threads import heed_thread_limit
-from sgft_edge.progress import progress
+from sgft_edge.terminal.progress import progress
 
 if TYPE_CHECKING:
     from peft import PeftModel

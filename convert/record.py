@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.errors import ConversionError
-from sgft_edge.files import write_atomically
+from sgft_edge.host.files import write_atomically
 
 RECORD = "training.json"
 

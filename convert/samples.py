@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgft_edge import prompts
-from sgft_edge.binding import Model
 from sgft_edge.errors import InputError
-from sgft_edge.problems import read_problems
-from sgft_edge.tokens import prompt_tokens, template_of
+from sgft_edge.llama.binding import Model
+from sgft_edge.llama.tokens import prompt_tokens, template_of
+from sgft_edge.reasoning import prompts
+from sgft_edge.reasoning.problems import read_problems
 
 WINDOW = 2048  # tokens of the longest sample
 TEXT_CHUNK = 512  # tokens of one sample cut from a plain text, as in llama.cpp's tools

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from convert.errors import ConversionError
 from sgft_edge.errors import InputError
-from sgft_edge.machine import MB
+from sgft_edge.host.machine import MB
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sgft_edge.run import run
+from sgft_edge.terminal.run import run
 
 if TYPE_CHECKING:
     from tokenizers.pre_tokenizers import PreTokenizer

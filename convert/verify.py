@@ -19,11 +19,11 @@ from convert.proof import Check, Limits, Quantized
 from convert.quantize import contents, describe_types
 from convert.samples import Sample
 from convert.tokenizer_files import SPACE, load_tokenizer
-from sgft_edge import prompts
-from sgft_edge.binding import Model
-from sgft_edge.question import Question
-from sgft_edge.templates import ChatTemplate
-from sgft_edge.tokens import prompt_tokens, template_of
+from sgft_edge.llama.binding import Model
+from sgft_edge.llama.templates import ChatTemplate
+from sgft_edge.llama.tokens import prompt_tokens, template_of
+from sgft_edge.reasoning import prompts
+from sgft_edge.reasoning.question import Question
 
 HARD_STRINGS = (
     "",

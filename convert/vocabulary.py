@@ -14,7 +14,7 @@ from convert import sentencepiece_vocabulary
 from convert.errors import Unsupported
 from convert.header import Metadata, read_header
 from convert.tokenizer_files import SPACE, add_what_it_adds, added_kind, check_size, load_tokenizer, read_json
-from sgft_edge.templates import ChatTemplate
+from sgft_edge.llama.templates import ChatTemplate
 
 _SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}|"

@@ -17,22 +17,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sgft_edge.errors import SgftError
-    from sgft_edge.question import Question
-    from sgft_edge.settings import Sampling, Settings
-    from sgft_edge.solution import Event, Solution, Step
+    from sgft_edge.reasoning.question import Question
+    from sgft_edge.reasoning.settings import Sampling, Settings
+    from sgft_edge.reasoning.solution import Event, Solution, Step
     from sgft_edge.solver import Solver
 
 __all__ = ["Event", "Question", "Sampling", "Settings", "SgftError", "Solution", "Solver", "Step", "__version__"]
 
 _HOMES = {
-    "Event": "solution",
-    "Question": "question",
-    "Sampling": "settings",
-    "Settings": "settings",
+    "Event": "reasoning.solution",
+    "Question": "reasoning.question",
+    "Sampling": "reasoning.settings",
+    "Settings": "reasoning.settings",
     "SgftError": "errors",
-    "Solution": "solution",
+    "Solution": "reasoning.solution",
     "Solver": "solver",
-    "Step": "solution",
+    "Step": "reasoning.solution",
 }
 
 

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
-from sgft_edge.question import Question
-from sgft_edge.settings import Settings
-from sgft_edge.solution import Event, Solution
+from sgft_edge.reasoning.question import Question
+from sgft_edge.reasoning.settings import Settings
+from sgft_edge.reasoning.solution import Event, Solution
 from sgft_edge.solver import Solver
 
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sgft_edge.default import choose_default
-from sgft_edge.digests import file_digest
 from sgft_edge.errors import InputError
-from sgft_edge.places import resolve
-from sgft_edge.progress import progress
-from sgft_edge.run import run
-from sgft_edge.settings import DEVICES
+from sgft_edge.reasoning.settings import DEVICES
+from sgft_edge.solving.default import choose_default
+from sgft_edge.store.digests import file_digest
+from sgft_edge.store.places import resolve
+from sgft_edge.terminal.progress import progress
+from sgft_edge.terminal.run import run
 
 if TYPE_CHECKING:
-    from sgft_edge.compare import Comparison
+    from sgft_edge.measuring.compare import Comparison
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def command(name: str | None, repeats: int, as_json: bool, tuned: bool, allow_q8
     if tuned:
         _tune(model, repeats, (given["prompt_tokens"], given["decode_tokens"]), allow_q8_kv)
         return
-    from sgft_edge.compare import compare
+    from sgft_edge.measuring.compare import compare
 
     with progress("runs", 2 * max(repeats, 1)) as advance:
         comparison = compare(model, repeats=repeats, advance=advance, **given)
@@ -65,8 +65,8 @@ def _tune(model: Path, repeats: int, tokens: tuple[int, int], rounded_kv: bool) 
     from rich.console import Console
     from rich.table import Table
 
-    from sgft_edge.search import find_fastest, most_runs
-    from sgft_edge.tuning import keep
+    from sgft_edge.llama.tuning import keep
+    from sgft_edge.measuring.search import find_fastest, most_runs
 
     if min(repeats, tokens[0], tokens[1] - 1) < 1:
         raise InputError("--tune: expected at least 1 repeat, 1 prompt token and 2 decoded tokens")
@@ -92,7 +92,7 @@ def _print(comparison: Comparison) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from sgft_edge.measure import CONTENDERS
+    from sgft_edge.measuring.measure import CONTENDERS
 
     ours, theirs = (comparison.medians(contender) for contender in CONTENDERS)
     ratio = comparison.ratio()

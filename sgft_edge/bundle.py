@@ -21,18 +21,18 @@ from pathlib import Path
 import click
 
 from sgft_edge import __version__
-from sgft_edge.default import choose_default
-from sgft_edge.digests import file_digest, trusted_digest
 from sgft_edge.errors import InputError, ModelError, SgftError
-from sgft_edge.files import toml_tables
-from sgft_edge.gguf import check_gguf
-from sgft_edge.machine import MB
-from sgft_edge.manifest import Entry, Manifest, package_models
-from sgft_edge.places import entry_for, resolve
-from sgft_edge.run import run
-from sgft_edge.wheels import closure, licence_files, licence_of, make_wheel
+from sgft_edge.host.files import toml_tables
+from sgft_edge.host.machine import MB
+from sgft_edge.installation.wheels import closure, licence_files, licence_of, make_wheel
+from sgft_edge.solving.default import choose_default
+from sgft_edge.store.digests import file_digest, trusted_digest
+from sgft_edge.store.header import check_gguf
+from sgft_edge.store.manifest import Entry, Manifest, package_models
+from sgft_edge.store.places import entry_for, resolve
+from sgft_edge.terminal.run import run
 
-_CARRIED = Path(__file__).parent / "carried"  # the scripts and the words that every bundle has
+_CARRIED = Path(__file__).parent / "installation" / "carried"  # the scripts and the words that every bundle has
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from typing import Any
 import click
 
 from sgft_edge.errors import InputError, SgftError
-from sgft_edge.files import cache_folder
-from sgft_edge.machine import MB
-from sgft_edge.options import model_options, open_solver, settings_from, settings_options
-from sgft_edge.run import run
-from sgft_edge.session import Session
-from sgft_edge.settings import STRATEGIES, Settings
-from sgft_edge.solution import Event
+from sgft_edge.host.files import cache_folder
+from sgft_edge.host.machine import MB
+from sgft_edge.reasoning.settings import STRATEGIES, Settings
+from sgft_edge.reasoning.solution import Event
+from sgft_edge.terminal.options import model_options, open_solver, settings_from, settings_options
+from sgft_edge.terminal.run import run
+from sgft_edge.terminal.session import Session
 
 _HELP = """\
 /guidance on|off   show plans, expressions and values, or the answer alone
@@ -102,7 +102,7 @@ class Chat:
         return True
 
     def _show(self, events: Generator[Event]) -> None:
-        from sgft_edge.display import show
+        from sgft_edge.terminal.display import show
 
         with closing(events):
             show(events if self._open_plans else _folded(events))
@@ -118,8 +118,8 @@ class Chat:
 
     def _model(self, wanted: str) -> None:
         """Close the solver before another is opened: two may not fit into memory."""
-        from sgft_edge.endpoint import is_endpoint
-        from sgft_edge.places import resolve
+        from sgft_edge.solving.endpoint import is_endpoint
+        from sgft_edge.store.places import resolve
 
         if not wanted:
             raise InputError("/model: expected a name or a GGUF file, found nothing")
@@ -139,7 +139,7 @@ class Chat:
         self.session.system = text
 
     def _stats(self, _: str) -> None:
-        from sgft_edge.machine import peak_bytes
+        from sgft_edge.host.machine import peak_bytes
 
         solved = self.session.solutions
         used = [usage for solution in solved for usage in solution.usage.values()]

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from sgft_edge.run import run
+from sgft_edge.terminal.run import run
 
 _COMMANDS = {
     "solve": "Solve a question, or a file of questions.",

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sgft_edge.machine import MB
-from sgft_edge.run import run
+from sgft_edge.host.machine import MB
+from sgft_edge.terminal.run import run
 
 if TYPE_CHECKING:
-    from sgft_edge.advice import Advice
-    from sgft_edge.diagnosis import Report
+    from sgft_edge.installation.advice import Advice
+    from sgft_edge.installation.diagnosis import Report
 
 
 Rows = Iterator[tuple[str, str]]
@@ -33,8 +33,8 @@ def command(as_json: bool) -> int:
 
     Exits with status 1 where `sgft-edge solve` cannot work; advice on speed alone leaves it at 0.
     """
-    from sgft_edge.advice import advise
-    from sgft_edge.diagnosis import examine
+    from sgft_edge.installation.advice import advise
+    from sgft_edge.installation.diagnosis import examine
 
     report = examine()
     advice = advise(report)

@@ -11,21 +11,21 @@ from typing import Any, cast
 
 import click
 
-from sgft_edge.calibration import calibrate, calibrated_entry
 from sgft_edge.errors import InputError
-from sgft_edge.files import write_atomically
-from sgft_edge.journal import Journal
-from sgft_edge.made import MadeGuidance, read_guidances
-from sgft_edge.options import guide_of, model_options, open_solver, settings_from, settings_options
-from sgft_edge.problems import Problem, read_rows, with_references
-from sgft_edge.progress import counted_progress
-from sgft_edge.report import digest, report, runs
-from sgft_edge.row import Row, Rows
-from sgft_edge.run import run
-from sgft_edge.settings import ANSWERING
-from sgft_edge.strategies import parts
-from sgft_edge.testsets import find_problems
-from sgft_edge.trial import run_trial
+from sgft_edge.evaluation.calibration import calibrate, calibrated_entry
+from sgft_edge.evaluation.made import MadeGuidance, read_guidances
+from sgft_edge.evaluation.report import digest, report, runs
+from sgft_edge.evaluation.row import Row, Rows
+from sgft_edge.evaluation.testsets import find_problems
+from sgft_edge.evaluation.trial import run_trial
+from sgft_edge.host.files import write_atomically
+from sgft_edge.host.journal import Journal
+from sgft_edge.reasoning.problems import Problem, read_rows, with_references
+from sgft_edge.reasoning.settings import ANSWERING
+from sgft_edge.reasoning.strategies import parts
+from sgft_edge.terminal.options import guide_of, model_options, open_solver, settings_from, settings_options
+from sgft_edge.terminal.progress import counted_progress
+from sgft_edge.terminal.run import run
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -154,8 +154,8 @@ def _has_adapters(given: dict[str, Any]) -> bool:
 
 def _show(found: Sequence[Rows], reports: tuple[Path, ...], name: str) -> None:
     """The tables on stdout, and each report in its file."""
-    from sgft_edge.page import page
-    from sgft_edge.table import markdown, print_tables
+    from sgft_edge.evaluation.page import page
+    from sgft_edge.evaluation.table import markdown, print_tables
 
     summaries = report(found)
     print_tables(summaries)

@@ -12,14 +12,15 @@ from typing import Literal
 
 import click
 
-from sgft_edge import digests, files, manifest, places
-from sgft_edge.default import choose_default, own_default, require_memory, use, use_none
 from sgft_edge.errors import ModelError, ModelMissing, PullError
-from sgft_edge.machine import MB
-from sgft_edge.manifest import Entry, Manifest
-from sgft_edge.pull import Progress, discard, pull
-from sgft_edge.run import run
-from sgft_edge.settings import DEFAULT_MODEL, FALLBACK_MODEL
+from sgft_edge.host import files
+from sgft_edge.host.machine import MB
+from sgft_edge.reasoning.settings import DEFAULT_MODEL, FALLBACK_MODEL
+from sgft_edge.solving.default import choose_default, own_default, require_memory, use, use_none
+from sgft_edge.store import digests, manifest, places
+from sgft_edge.store.manifest import Entry, Manifest
+from sgft_edge.store.pull import Progress, discard, pull
+from sgft_edge.terminal.run import run
 
 
 def main(argv: list[str] | None = None) -> int:

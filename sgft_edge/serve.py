@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sgft_edge.endpoint import is_endpoint
 from sgft_edge.errors import InputError, SgftError
-from sgft_edge.options import guide_of, model_options, open_solver, read_text
-from sgft_edge.places import entry_for
-from sgft_edge.run import run
-from sgft_edge.settings import Settings
+from sgft_edge.reasoning.settings import Settings
+from sgft_edge.solving.endpoint import is_endpoint
+from sgft_edge.store.places import entry_for
+from sgft_edge.terminal.options import guide_of, model_options, open_solver, read_text
+from sgft_edge.terminal.run import run
 
 if TYPE_CHECKING:
     from sgft_edge.solver import Solver

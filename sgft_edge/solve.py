@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from sgft_edge.computed import computed, events_of
 from sgft_edge.errors import InputError
-from sgft_edge.options import model_options, open_solver, read_text, settings_from, settings_options
-from sgft_edge.question import MAX_CHARACTERS, Question, parse_choices
-from sgft_edge.run import run
-from sgft_edge.settings import STRATEGIES
-from sgft_edge.solution import Event, Solution
+from sgft_edge.reasoning.computed import computed, events_of
+from sgft_edge.reasoning.question import MAX_CHARACTERS, Question, parse_choices
+from sgft_edge.reasoning.settings import STRATEGIES
+from sgft_edge.reasoning.solution import Event, Solution
+from sgft_edge.terminal.options import model_options, open_solver, read_text, settings_from, settings_options
+from sgft_edge.terminal.run import run
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -49,7 +49,7 @@ def command(question: str | None, source: Path | None, target: Path | None, **gi
     if source is not None or target is not None:
         if source is None or target is None or question is not None:
             raise click.UsageError("a batch takes --input and --output together, and no question")
-        from sgft_edge.batch import run_batch
+        from sgft_edge.terminal.batch import run_batch
 
         run_batch(source, target, given, settings)
         return
@@ -73,7 +73,7 @@ def _print(given: dict[str, Any], solve: Callable[[], Solution], stream: Callabl
         text = json.dumps(solution.to_dict(), ensure_ascii=False, indent=1) if given["as_json"] else None
         click.echo(text or solution.answer or solution.text)
     else:
-        from sgft_edge.display import show
+        from sgft_edge.terminal.display import show
 
         show(stream())
 

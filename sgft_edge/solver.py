@@ -9,21 +9,21 @@ from dataclasses import replace
 from functools import partial
 from typing import Self
 
-from sgft_edge.adapters import Name
-from sgft_edge.backend import Completion, Request
-from sgft_edge.cast import Cast, open_cast
-from sgft_edge.computed import computed, events_of
 from sgft_edge.errors import GuidanceError, InputError, SgftError
-from sgft_edge.guidance import parse
-from sgft_edge.loop import Job, Loop, Seats
-from sgft_edge.plain import reshape
-from sgft_edge.question import Question
-from sgft_edge.schema import JsonSchema
-from sgft_edge.settings import DEFAULT_CONTEXT, Settings
-from sgft_edge.solution import Event, Solution
-from sgft_edge.strategies import STRATEGIES, choose
-from sgft_edge.task import Task, stepwise
-from sgft_edge.votes import Ballot, votes_of
+from sgft_edge.reasoning.backend import Completion, Request
+from sgft_edge.reasoning.computed import computed, events_of
+from sgft_edge.reasoning.plain import reshape
+from sgft_edge.reasoning.question import Question
+from sgft_edge.reasoning.schema import JsonSchema
+from sgft_edge.reasoning.settings import DEFAULT_CONTEXT, Settings
+from sgft_edge.reasoning.solution import Event, Solution
+from sgft_edge.reasoning.strategies import STRATEGIES, choose
+from sgft_edge.reasoning.task import Task, stepwise
+from sgft_edge.solving.adapters import Name
+from sgft_edge.solving.cast import Cast, open_cast
+from sgft_edge.solving.loop import Job, Loop, Seats
+from sgft_edge.solving.votes import Ballot, votes_of
+from sgft_edge.text.guidance import parse
 
 Work = Generator[Request, Completion, Solution]
 
@@ -66,7 +66,7 @@ class Solver:
         """Load models. Nothing is fetched: a missing one raises `ModelMissing` with the command that does.
 
         `guide` and `answerer` are names (`sgft-edge models list`), GGUF files, or endpoints (`openai:URL#MODEL`);
-        without a guide, the model that `sgft_edge.default` chooses; without an answerer one model does both.
+        without a guide, the model that `sgft_edge.solving.default` chooses; without an answerer one model does both.
         `adapter` is the guide's LoRA: a name, a file, "none", or "auto" for the one that comes with the package;
         `answerer_adapter` the answerer's, where "auto" is the guide's for what that was trained to answer, and what
         comes with the package for the rest.

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, settings
 from wheelhouse import index  # noqa: F401 - a fixture
 
 from sgft_edge.errors import SgftError
-from sgft_edge.manifest import Manifest
-from sgft_edge.places import locate
-from sgft_edge.pull import pull
+from sgft_edge.store.manifest import Manifest
+from sgft_edge.store.places import locate
+from sgft_edge.store.pull import pull
 
 settings.register_profile(
     "sgft-edge", deadline=None, derandomize=True, max_examples=50, suppress_health_check=[HealthCheck.too_slow]

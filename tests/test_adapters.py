@@ -13,16 +13,19 @@ from engines import TOLERANCE, Probe
 from gguf import GGUFReader, GGUFWriter
 from test_solver import BIKES, PLAN, open_tiny
 
-from sgft_edge import gguf, manifest, places, prompts, sizes, solve
-from sgft_edge.adapters import PROMPTS_KEY, ROLE_KEY, AdapterFile
-from sgft_edge.cast import Cast
+from sgft_edge import solve
 from sgft_edge.errors import AdapterMismatch, ModelError, SgftError
-from sgft_edge.files import models_folder
-from sgft_edge.gguf import peek
-from sgft_edge.manifest import Entry, Manifest, put
-from sgft_edge.prompts import EXECUTE, GUIDE, WRITE_PROGRAM
-from sgft_edge.question import Question
-from sgft_edge.settings import Sampling, Settings
+from sgft_edge.host.files import models_folder
+from sgft_edge.reasoning import prompts
+from sgft_edge.reasoning.prompts import EXECUTE, GUIDE, WRITE_PROGRAM
+from sgft_edge.reasoning.question import Question
+from sgft_edge.reasoning.settings import Sampling, Settings
+from sgft_edge.solving import sizes
+from sgft_edge.solving.adapters import PROMPTS_KEY, ROLE_KEY, AdapterFile
+from sgft_edge.solving.cast import Cast
+from sgft_edge.store import header, manifest, places
+from sgft_edge.store.header import peek
+from sgft_edge.store.manifest import Entry, Manifest, put
 
 Pair = tuple[str | None, ...]
 Loras = dict[str, Path]
@@ -308,7 +311,7 @@ def test_opening_reads_the_manifests_and_each_header_once(
         places.add(role, loras[role], role="adapter", base="mine")
     manifest._read_manifest.cache_clear()
     loads, tables, headers = list[str](), list[str](), list[str]()
-    load, read_entries, read_header = Manifest.load, manifest.read_entries, gguf.read_header
+    load, read_entries, read_header = Manifest.load, manifest.read_entries, header.read_header
 
     def loaded() -> Manifest:
         loads.append("")
@@ -318,14 +321,14 @@ def test_opening_reads_the_manifests_and_each_header_once(
         tables.append(path.name)
         return read_entries(path, own=own)
 
-    def header(path: Path) -> gguf.Header:
+    def read(path: Path) -> header.Header:
         headers.append(path.name)
         return read_header(path)
 
     monkeypatch.setattr(Manifest, "load", staticmethod(loaded))
     monkeypatch.setattr(manifest, "read_entries", entries)
-    for module in (gguf, sizes):
-        monkeypatch.setattr(module, "read_header", header)
+    for module in (header, sizes):
+        monkeypatch.setattr(module, "read_header", read)
     with open_tiny("mine", adapter="auto") as solver:
         assert files(solver.cast) == ("guide", "answerer", "program")
     assert tables == ["manifest.toml", "models.toml"]

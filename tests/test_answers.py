@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgft_edge.answers import extract, extract_number, is_correct
-from sgft_edge.choices import extract_choice
+from sgft_edge.answers.choices import extract_choice
+from sgft_edge.answers.extraction import extract, extract_number, is_correct
 
 F = Fraction
 DATA = Path(__file__).parent / "data"

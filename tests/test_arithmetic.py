@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgft_edge.arithmetic import evaluate, format_value
 from sgft_edge.errors import EvaluationError
+from sgft_edge.text.arithmetic import evaluate, format_value
 
 F = Fraction
 

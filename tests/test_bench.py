@@ -8,13 +8,13 @@ import pytest
 import tiny
 
 from sgft_edge import bench
-from sgft_edge.backend import Usage
-from sgft_edge.child import run_child
-from sgft_edge.compare import compare
-from sgft_edge.engine import Engine
 from sgft_edge.errors import ContextOverflow, EngineError, InputError, ModelError
-from sgft_edge.machine import peak_bytes
-from sgft_edge.measure import CONTENDERS
+from sgft_edge.host.child import run_child
+from sgft_edge.host.machine import peak_bytes
+from sgft_edge.llama.engine import Engine
+from sgft_edge.measuring.compare import compare
+from sgft_edge.measuring.measure import CONTENDERS
+from sgft_edge.reasoning.backend import Usage
 
 SMALL = {"prompt_tokens": 40, "decode_tokens": 8, "context": 256, "threads": 1}
 OPTIONS = ["--prompt-tokens", "40", "--decode-tokens", "8", "--context", "256", "--threads", "1", "--repeats", "1"]
@@ -74,7 +74,7 @@ def test_a_model_that_ends_its_text_is_refused(model, tmp_path):
     assert compare(ending, repeats=1, **{**SMALL, "decode_tokens": end}).same_text
     job = {"contender": "llama", "model": str(ending), "device": "cpu", "threads": 1, "context": 256}
     with pytest.raises(EngineError, match=f"llama decoded {end} of 8 tokens"):
-        run_child("sgft_edge.measure", {**job, "prompt": prompt, "decode_tokens": 8})
+        run_child("sgft_edge.measuring.measure", {**job, "prompt": prompt, "decode_tokens": 8})
 
 
 def test_command(model, capsys):
@@ -100,11 +100,11 @@ def test_refusals(model, tmp_path, capsys):
 def test_a_child_that_fails_says_why(tmp_path):
     job = {"contender": "engine", "model": str(tmp_path / "absent.gguf"), "prompt": [1], "decode_tokens": 2}
     with pytest.raises(EngineError, match=r"cannot read .*absent\.gguf"):
-        run_child("sgft_edge.measure", {**job, "context": 256, "threads": 1, "device": "cpu"})
+        run_child("sgft_edge.measuring.measure", {**job, "context": 256, "threads": 1, "device": "cpu"})
     with pytest.raises(EngineError, match=r"No module named sgft_edge\.nonesuch"):
         run_child("sgft_edge.nonesuch")
     with pytest.raises(EngineError, match="did not end within"):
-        run_child("sgft_edge.llama_build", timeout_s=0.001)
+        run_child("sgft_edge.llama.build", timeout_s=0.001)
 
 
 def test_peak_memory_counts_what_was_freed():

@@ -8,16 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from sgft_edge import budget, cli, machine, places, solve
-from sgft_edge.binding import Context, Model, log_lines
-from sgft_edge.budget import ModelFile, Need, estimate, fit, parse_size, shortage, within
-from sgft_edge.engine import Engine
+from sgft_edge import cli, solve
 from sgft_edge.errors import InputError, ModelError
-from sgft_edge.machine import Memory
-from sgft_edge.manifest import Manifest
-from sgft_edge.sizes import Sizes
+from sgft_edge.host import machine
+from sgft_edge.host.machine import Memory
+from sgft_edge.llama.binding import Context, Model, log_lines
+from sgft_edge.llama.engine import Engine
+from sgft_edge.llama.tuning import Tuning
 from sgft_edge.solver import Solver
-from sgft_edge.tuning import Tuning
+from sgft_edge.solving import budget
+from sgft_edge.solving.budget import ModelFile, Need, estimate, fit, parse_size, shortage, within
+from sgft_edge.solving.sizes import Sizes
+from sgft_edge.store import places
+from sgft_edge.store.manifest import Manifest
 
 MB = 1_000_000
 MIB = 2**20

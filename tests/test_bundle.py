@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from sgft_edge import bundle, wheels
+from sgft_edge import bundle
 from sgft_edge.errors import InputError, SgftError
-from sgft_edge.manifest import Entry, put
+from sgft_edge.installation import wheels
+from sgft_edge.store.manifest import Entry, put
 
 APART = ["unshare", "--map-root-user", "--net"]
 
@@ -81,8 +82,8 @@ def test_the_models_that_come_with_the_package_are_in_its_wheel(made: Path) -> N
     (wheel,) = (made / "wheels").glob("sgft_edge-*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert "sgft_edge/shipped/smollm2-guide.Q8_0.gguf" in names
-    assert "sgft_edge/carried/run.sh" in names
-    assert "sgft_edge/web/index.html" in names
+    assert "sgft_edge/installation/carried/run.sh" in names
+    assert "sgft_edge/server/web/index.html" in names
 
 
 def test_it_answers_where_there_is_no_network(unpacked: Path) -> None:
@@ -167,7 +168,7 @@ packages = ["odd_one"]
 import sys; sys.path[:0] = {[path for path in sys.path if path]!r}
 from importlib.metadata import distribution
 from pathlib import Path
-from sgft_edge.wheels import licence_files, make_wheel
+from sgft_edge.installation.wheels import licence_files, make_wheel
 one = distribution("odd.one")
 print(make_wheel(one, Path({str(again)!r})).name, licence_files(one))
 """

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from sgft_edge.arithmetic import format_value
-from sgft_edge.backend import Completion
-from sgft_edge.calc import value_before
-from sgft_edge.question import Question
-from sgft_edge.settings import Settings
+from sgft_edge.reasoning.backend import Completion
+from sgft_edge.reasoning.calc import value_before
+from sgft_edge.reasoning.question import Question
+from sgft_edge.reasoning.settings import Settings
 from sgft_edge.solver import Solver
+from sgft_edge.text.arithmetic import format_value
 
 QUESTIONS = (
     "A shop sells 48 bikes for 137 dollars each and pays 765 dollars for parts. What is left?",
@@ -110,7 +110,7 @@ def test_what_is_shown_is_the_text_and_the_budget_holds(smollm2: Path) -> None:
 def test_a_completion_says_what_ended_it(smollm2: Path) -> None:
     from engines import begin, run
 
-    from sgft_edge.engine import Engine
+    from sgft_edge.llama.engine import Engine
 
     engine = Engine(smollm2, slots=1, window=256)
     try:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgft_edge.arithmetic import evaluate
-from sgft_edge.calculation import MAX_LENGTH, calculation_in
-from sgft_edge.phrases import LANGUAGES
+from sgft_edge.calculations.calculation import MAX_LENGTH, calculation_in
+from sgft_edge.calculations.phrases import LANGUAGES
+from sgft_edge.text.arithmetic import evaluate
 
 # Each line is a text, and behind "->" its value.
 TAKEN = """

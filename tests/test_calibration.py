@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from tiny import tiny_model
 
-from sgft_edge import evaluate, places
-from sgft_edge.calibration import calibrate
-from sgft_edge.manifest import Entry, Manifest
-from sgft_edge.question import Question
+from sgft_edge import evaluate
+from sgft_edge.evaluation.calibration import calibrate
+from sgft_edge.reasoning.question import Question
 from sgft_edge.solver import Solver
+from sgft_edge.store import places
+from sgft_edge.store.manifest import Entry, Manifest
 
 PROBLEMS = [
     {"question": "What is 1 + 1?", "answer": "2"},

@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 
-from sgft_edge import aio, answers, solve
-from sgft_edge.computed import computed
-from sgft_edge.conversation import question_of, strategy_for
-from sgft_edge.question import Question
-from sgft_edge.session import Session
-from sgft_edge.settings import STRATEGIES, Settings
-from sgft_edge.solution import Solution, Step
+from sgft_edge import aio, solve
+from sgft_edge.answers import extraction
+from sgft_edge.reasoning.computed import computed
+from sgft_edge.reasoning.conversation import question_of, strategy_for
+from sgft_edge.reasoning.question import Question
+from sgft_edge.reasoning.settings import STRATEGIES, Settings
+from sgft_edge.reasoning.solution import Solution, Step
 from sgft_edge.solver import Solver
+from sgft_edge.terminal.session import Session
 
 ASKED = "What is 17 * 23?"
 BIKES = "A shop sells 5 bikes for 120 dollars each and pays 75 dollars for parts. What is left?"
@@ -67,7 +68,7 @@ def test_a_solution_says_how_it_came_about() -> None:
 def test_values_in_words(text: str, answer: str, said: str) -> None:
     solution = solution_of(text)
     assert (solution.answer, solution.text) == (answer, said)
-    value = answers.extract_number(solution.text)
+    value = extraction.extract_number(solution.text)
     assert value is not None
     assert value == F(answer)
 

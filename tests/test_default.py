@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from sgft_edge import digests, machine, models, places
-from sgft_edge.budget import LEAST_CONTEXT, need_of
-from sgft_edge.default import Default, choose_default, own_default, use, use_none
+from sgft_edge import models
 from sgft_edge.errors import InputError, ModelError, ModelMissing
-from sgft_edge.files import config_folder, models_folder
-from sgft_edge.machine import Memory
-from sgft_edge.manifest import Entry, Manifest, put, remove
-from sgft_edge.settings import DEFAULT_MODEL, FALLBACK_MODEL
+from sgft_edge.host import machine
+from sgft_edge.host.files import config_folder, models_folder
+from sgft_edge.host.machine import Memory
+from sgft_edge.reasoning.settings import DEFAULT_MODEL, FALLBACK_MODEL
+from sgft_edge.solving.budget import LEAST_CONTEXT, need_of
+from sgft_edge.solving.default import Default, choose_default, own_default, use, use_none
+from sgft_edge.store import digests, places
+from sgft_edge.store.manifest import Entry, Manifest, put, remove
 
 PLENTY = Memory(64 * 10**9, 60 * 10**9)
 
@@ -301,7 +303,7 @@ def spy(file, *args, **kwargs):
     opened.append(str(file))
     return real(file, *args, **kwargs)
 io.open = builtins.open = spy
-from sgft_edge.default import choose_default
+from sgft_edge.solving.default import choose_default
 choose_default()
 print([name for name in opened if name.endswith(".gguf")], {m.partition(".")[0] for m in sys.modules})
 """

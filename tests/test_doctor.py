@@ -11,15 +11,16 @@ from typing import Any
 
 import pytest
 
-from sgft_edge import digests, doctor, places
-from sgft_edge.advice import advise, in_range
-from sgft_edge.default import use
-from sgft_edge.diagnosis import Report, examine
-from sgft_edge.files import config_folder, models_folder
-from sgft_edge.llama_build import LlamaBuild, parse_flags
-from sgft_edge.machine import Memory
-from sgft_edge.manifest import Entry, put
-from sgft_edge.settings import DEFAULT_MODEL
+from sgft_edge import doctor
+from sgft_edge.host.files import config_folder, models_folder
+from sgft_edge.host.machine import Memory
+from sgft_edge.installation.advice import advise, in_range
+from sgft_edge.installation.diagnosis import Report, examine
+from sgft_edge.llama.build import LlamaBuild, parse_flags
+from sgft_edge.reasoning.settings import DEFAULT_MODEL
+from sgft_edge.solving.default import use
+from sgft_edge.store import digests, places
+from sgft_edge.store.manifest import Entry, put
 
 
 @pytest.fixture

@@ -17,12 +17,13 @@ import pytest
 from servers import LocalServer, QuietHandler, serving
 from test_solver import all_free, open_tiny
 
-from sgft_edge import evaluate, prompts, solve
+from sgft_edge import evaluate, solve
 from sgft_edge.errors import EngineError, InputError
-from sgft_edge.question import Question
-from sgft_edge.report import runs
-from sgft_edge.settings import Sampling, Settings
-from sgft_edge.solution import Solution
+from sgft_edge.evaluation.report import runs
+from sgft_edge.reasoning import prompts
+from sgft_edge.reasoning.question import Question
+from sgft_edge.reasoning.settings import Sampling, Settings
+from sgft_edge.reasoning.solution import Solution
 from sgft_edge.solver import Solver
 
 pytest.importorskip("openai")

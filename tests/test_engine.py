@@ -24,10 +24,6 @@ from engines import (
 )
 from gbnf_regex import as_regex
 
-from sgft_edge import guidance, program, prompts
-from sgft_edge.arithmetic import evaluate
-from sgft_edge.backend import Completion, Usage
-from sgft_edge.engine import Engine, Sequence
 from sgft_edge.errors import (
     AdapterMismatch,
     ContextOverflow,
@@ -36,13 +32,18 @@ from sgft_edge.errors import (
     GrammarError,
     ModelError,
 )
-from sgft_edge.gbnf import expression_grammar, gbnf_literal
-from sgft_edge.prompts import Prompt
-from sgft_edge.question import Question
-from sgft_edge.role import LocalRole
-from sgft_edge.sampling import Sampler
-from sgft_edge.settings import Sampling
-from sgft_edge.templates import ChatTemplate
+from sgft_edge.llama.engine import Engine, Sequence
+from sgft_edge.llama.role import LocalRole
+from sgft_edge.llama.sampling import Sampler
+from sgft_edge.llama.templates import ChatTemplate
+from sgft_edge.reasoning import prompts
+from sgft_edge.reasoning.backend import Completion, Usage
+from sgft_edge.reasoning.prompts import Prompt
+from sgft_edge.reasoning.question import Question
+from sgft_edge.reasoning.settings import Sampling
+from sgft_edge.text import guidance, program
+from sgft_edge.text.arithmetic import evaluate
+from sgft_edge.text.gbnf import expression_grammar, gbnf_literal
 
 TEXT = "A baker bakes twelve loaves of bread each morning. "
 PROMPTS = [
@@ -568,8 +569,8 @@ def test_a_recurrent_model_works_without_rewinding_or_is_refused(tiny_files: Pat
 LOAD = """
 import json, sys
 from pathlib import Path
-from sgft_edge.backend import Usage
-from sgft_edge.engine import Engine
+from sgft_edge.reasoning.backend import Usage
+from sgft_edge.llama.engine import Engine
 from sgft_edge.errors import SgftError
 
 base, kind, *paths = sys.argv[1:]
@@ -724,8 +725,8 @@ def test_a_path_need_not_be_utf8(llama: Path, tmp_path: Path) -> None:
 CLOSED = """
 import sys
 from pathlib import Path
-from sgft_edge.backend import Usage
-from sgft_edge.engine import Engine
+from sgft_edge.reasoning.backend import Usage
+from sgft_edge.llama.engine import Engine
 from sgft_edge.errors import EngineError
 
 def refused(action):

@@ -8,9 +8,9 @@ import pytest
 from tiny import tiny_adapter, tiny_model
 
 from sgft_edge import evaluate, solve
-from sgft_edge.report import Flips, summarize
-from sgft_edge.significance import mcnemar, wilson
-from sgft_edge.table import print_tables
+from sgft_edge.evaluation.report import Flips, summarize
+from sgft_edge.evaluation.significance import mcnemar, wilson
+from sgft_edge.evaluation.table import print_tables
 
 PROBLEMS = [
     {"id": "a", "question": "What is 1 + 1?", "answer": 2, "guidance": "1. Add the numbers.\n2. Say the sum."},

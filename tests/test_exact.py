@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from sgft_edge import exact, plain
-from sgft_edge.backend import Completion
-from sgft_edge.prompts import Prompt
-from sgft_edge.question import Question
-from sgft_edge.settings import Settings
-from sgft_edge.solution import Event, Step
-from sgft_edge.task import Draft, Task
+from sgft_edge.reasoning import exact, plain
+from sgft_edge.reasoning.backend import Completion
+from sgft_edge.reasoning.prompts import Prompt
+from sgft_edge.reasoning.question import Question
+from sgft_edge.reasoning.settings import Settings
+from sgft_edge.reasoning.solution import Event, Step
+from sgft_edge.reasoning.task import Draft, Task
 
 QUESTION = Question("A shop sells 5 bikes for 120 dollars each and pays 75 dollars for parts. What is left?")
 PLAN = "1. Find the money from all bikes.\n2. Find what is left."

@@ -31,8 +31,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from convert import tokenizer_files, vocabulary
 from convert.logits import GgufModel
-from sgft_edge.binding import build
-from sgft_edge.engine import Engine
+from sgft_edge.llama.binding import build
+from sgft_edge.llama.engine import Engine
 
 LLAMA_CPP = Path(os.environ.get("SGFT_EDGE_TEST_LLAMA_CPP", "/tmp/dev/sdist/llama_cpp_python-0.3.36/vendor/llama.cpp"))
 

@@ -19,8 +19,8 @@ from oracle import NoSource, llama_cpp_source
 from servers import LocalServer, QuietHandler, serving
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, StableLmConfig
 
-from sgft_edge import digests, places
-from sgft_edge.binding import Model
+from sgft_edge.llama.binding import Model
+from sgft_edge.store import digests, places
 
 
 @pytest.fixture(scope="module")

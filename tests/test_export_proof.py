@@ -22,11 +22,13 @@ from exports import REPOSITORY, SCRIPT, adapted, assert_alike, card, changed, lo
 from convert import architectures, base, lora_gguf, pipeline, vocabulary
 from convert.architectures import Layout
 from convert.export_gguf import main
-from sgft_edge import Solver, models, places, prompts
-from sgft_edge.adapters import PROMPTS_KEY
-from sgft_edge.engine import Engine
+from sgft_edge import Solver, models
 from sgft_edge.errors import ModelError
-from sgft_edge.manifest import Manifest, read_entries
+from sgft_edge.llama.engine import Engine
+from sgft_edge.reasoning import prompts
+from sgft_edge.solving.adapters import PROMPTS_KEY
+from sgft_edge.store import places
+from sgft_edge.store.manifest import Manifest, read_entries
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sgft_edge.failures import CLASSES, equations_in, failure
+from sgft_edge.evaluation.failures import CLASSES, equations_in, failure
 
 BIKES = "A shop sells 5 bikes for 120 dollars each and pays 75 dollars for parts. What is left?"  # 525
 

@@ -5,9 +5,9 @@ from gbnf_regex import as_regex
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgft_edge.arithmetic import evaluate
 from sgft_edge.errors import EvaluationError
-from sgft_edge.gbnf import expression_grammar, gbnf_literal
+from sgft_edge.text.arithmetic import evaluate
+from sgft_edge.text.gbnf import expression_grammar, gbnf_literal
 
 
 @pytest.mark.parametrize("numbers", [None, ["16", "0.5", "1,200", "-3"]])

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgft_edge.errors import ModelError
-from sgft_edge.gguf import Header, peek, read_header
-from sgft_edge.sizes import Sizes
+from sgft_edge.solving.sizes import Sizes
+from sgft_edge.store.header import Header, peek, read_header
 
 SMOLLM2 = Path("~/.local/share/sgft-edge/models/SmolLM2-135M-Instruct.Q4_1.gguf").expanduser()
 UINT8, UINT32, STRING, ARRAY = 0, 4, 8, 9

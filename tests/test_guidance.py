@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgft_edge.errors import GuidanceError
-from sgft_edge.guidance import Guidance, parse, violations
+from sgft_edge.text.guidance import Guidance, parse, violations
 
 TWO = ("Find the eggs left.", "Find the money for them.")
 

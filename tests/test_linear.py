@@ -9,12 +9,15 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from sgft_edge import answers, arithmetic, calc, conversation, failures, guidance, markup, numerals, program
-from sgft_edge.chain import with_exact_values
+from sgft_edge.answers import extraction
 from sgft_edge.errors import SgftError
-from sgft_edge.exact import Execution
-from sgft_edge.question import Question
-from sgft_edge.templates import ChatTemplate
+from sgft_edge.evaluation import failures
+from sgft_edge.llama.templates import ChatTemplate
+from sgft_edge.reasoning import calc, conversation
+from sgft_edge.reasoning.exact import Execution
+from sgft_edge.reasoning.question import Question
+from sgft_edge.text import arithmetic, guidance, markup, numerals, program
+from sgft_edge.text.chain import with_exact_values
 
 SIZE = 12_000  # characters; what grows with their square shows at this size already
 FLOOR = 0.25  # seconds, below which a ratio is noise
@@ -51,12 +54,12 @@ def _violations(text: str) -> object:
 
 READERS: dict[str, Callable[[str], object]] = {
     "plain": markup.plain,
-    "extract": answers.extract,
-    "extract what is cut off": lambda text: answers.extract(text, whole=False),
-    "extract after a claim": lambda text: answers.extract(f"The answer is 1. {text}"),
-    "extract a choice": lambda text: answers.extract(text, CHOICES),
-    "is correct": lambda text: answers.is_correct(text, text),
-    "is reference": answers.is_reference,
+    "extract": extraction.extract,
+    "extract what is cut off": lambda text: extraction.extract(text, whole=False),
+    "extract after a claim": lambda text: extraction.extract(f"The answer is 1. {text}"),
+    "extract a choice": lambda text: extraction.extract(text, CHOICES),
+    "is correct": lambda text: extraction.is_correct(text, text),
+    "is reference": extraction.is_reference,
     "numbers": numerals.numbers_in,
     "guidance": guidance.parse,
     "guidance with a step": lambda text: guidance.parse(f"1. {text}"),

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from convert import export_gguf
 from sgft_edge.errors import InputError
-from sgft_edge.settings import Settings
+from sgft_edge.reasoning.settings import Settings
 from sgft_edge.solver import Solver
 from train import sgft
 from train.lisa import Blocks

@@ -9,12 +9,12 @@ import pytest
 from engines import Probe, assert_read_right, begin, by_base, run, sampled_tokens
 from test_engine import TEXT, ids
 
-from sgft_edge.backend import Usage
-from sgft_edge.compare import counting_prompt
-from sgft_edge.engine import Engine
-from sgft_edge.lookup import Drafting, Lookup
-from sgft_edge.settings import Sampling
-from sgft_edge.tuning import Tuning
+from sgft_edge.llama.engine import Engine
+from sgft_edge.llama.lookup import Drafting, Lookup
+from sgft_edge.llama.tuning import Tuning
+from sgft_edge.measuring.compare import counting_prompt
+from sgft_edge.reasoning.backend import Usage
+from sgft_edge.reasoning.settings import Sampling
 
 FREE = Drafting(4, 1.0)
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from engines import Probe, assert_read_right, begin, by_base, sampled_tokens, written
 
-from sgft_edge.backend import Completion, Usage
-from sgft_edge.engine import Engine
 from sgft_edge.errors import ContextOverflow, EngineError, GrammarError, InputError
-from sgft_edge.loop import Job, Loop, Seats, Steps
+from sgft_edge.llama.engine import Engine
+from sgft_edge.reasoning.backend import Completion, Usage
+from sgft_edge.solving.loop import Job, Loop, Seats, Steps
 
 TEXTS = [f"{n} loaves of bread and {n * n} pencils in a box. " * (n % 4 + 1) for n in range(24)]
 PATIENCE = 30  # seconds until a test says that something hangs

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sgft_edge import machine
+from sgft_edge.host import machine
 
 GB = 1_000_000_000
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-import sgft_edge.manifest
-from sgft_edge.adapters import PROMPTS_KEY, AdapterFile
-from sgft_edge.digests import file_digest
+import sgft_edge.store.manifest
 from sgft_edge.errors import ModelError
-from sgft_edge.files import config_folder, toml_tables
-from sgft_edge.gguf import peek
-from sgft_edge.manifest import Entry, Manifest, package_models, put, remove, requirements
+from sgft_edge.host.files import config_folder, toml_tables
+from sgft_edge.solving.adapters import PROMPTS_KEY, AdapterFile
+from sgft_edge.store.digests import file_digest
+from sgft_edge.store.header import peek
+from sgft_edge.store.manifest import Entry, Manifest, package_models, put, remove, requirements
 
 MINIMAL = {"title": "Tiny", "role": "model", "file": "tiny.gguf", "licence": "MIT"}
 HOSTILE = ['"', "\\", "a\nb\r\tc", "]\n[models.evil]", "\x00\x1f\x7f\x80", "é \u2028 🦙 ''' \"\"\"", "# no comment", ""]
@@ -163,12 +163,12 @@ def test_entry_round_trip():
 
 def test_package_models_in_a_wheel(tmp_path):
     """The wheel puts models/ into the package as shipped/, as pyproject.toml says."""
-    checkout = Path(sgft_edge.manifest.__file__).parents[1]
+    checkout = Path(sgft_edge.store.manifest.__file__).parents[1]
     project = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))
     for source, target in project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"].items():
         shutil.copytree(checkout / source, tmp_path / target)
     shutil.copytree(checkout / "sgft_edge", tmp_path / "sgft_edge", dirs_exist_ok=True)
-    code = "from sgft_edge.manifest import package_models; print(package_models())"
+    code = "from sgft_edge.store.manifest import package_models; print(package_models())"
     env = {**os.environ, "PYTHONPATH": str(tmp_path)}
     printed = subprocess.check_output([sys.executable, "-c", code], env=env, cwd=tmp_path, text=True)
     assert Path(printed.strip()) == tmp_path / "sgft_edge" / "shipped"

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from sgft_edge.errors import ModelMissing
-from sgft_edge.files import config_folder, models_folder
+from sgft_edge.host.files import config_folder, models_folder
 from sgft_edge.models import command
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgft_edge.numerals import numbers_in
+from sgft_edge.text.numerals import numbers_in
 
 F = Fraction
 

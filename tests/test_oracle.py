@@ -33,8 +33,8 @@ from convert.base import Base
 from convert.checkpoint import checkpoint_of, open_checkpoint
 from convert.lora_gguf import write_lora
 from convert.model_gguf import write_model
-from sgft_edge.manifest import Manifest
-from sgft_edge.places import locate
+from sgft_edge.store.manifest import Manifest
+from sgft_edge.store.places import locate
 
 TYPES = ("F32", "F16", "BF16", "Q8_0")
 PIECES = 400  # of the SentencePiece vocabularies

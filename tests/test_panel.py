@@ -6,12 +6,12 @@ import pytest
 from test_exact import PLAN, QUESTION, Script, solve, whole
 from test_solver import BIKES, open_tiny
 
-from sgft_edge.backend import Completion
-from sgft_edge.panel import panel
-from sgft_edge.question import Question
-from sgft_edge.settings import Settings
-from sgft_edge.solution import Event
-from sgft_edge.task import Draft
+from sgft_edge.reasoning.backend import Completion
+from sgft_edge.reasoning.panel import panel
+from sgft_edge.reasoning.question import Question
+from sgft_edge.reasoning.settings import Settings
+from sgft_edge.reasoning.solution import Event
+from sgft_edge.reasoning.task import Draft
 
 EXECUTED = ["5 * 120", "600 - 75"]
 RIGHT, WRONG, NONE = "    return 5 * 120 - 75\n", "    return 120 - 75\n", "    return unknown\n"

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from wheelhouse import write_wheel
 
-from sgft_edge.delivery import Delivery
 from sgft_edge.errors import PullError
-from sgft_edge.files import models_folder
-from sgft_edge.manifest import Entry, put
-from sgft_edge.pull import discard, pull
+from sgft_edge.host.files import models_folder
+from sgft_edge.store.delivery import Delivery
+from sgft_edge.store.manifest import Entry, put
+from sgft_edge.store.pull import discard, pull
 
 pytestmark = pytest.mark.skipif(not importlib.util.find_spec("pip"), reason="needs pip")
 
@@ -71,7 +71,7 @@ def refused() -> str:
 
 
 def test_parts_are_joined_under_one_progress(wheels, monkeypatch):
-    monkeypatch.setattr("sgft_edge.pull._POLL_SECONDS", 0.01)
+    monkeypatch.setattr("sgft_edge.store.pull._POLL_SECONDS", 0.01)
     seen: list[tuple[int, int | None]] = []
     path = pull(entry(), lambda arrived, total: seen.append((arrived, total)))
     assert path.read_bytes() == WHOLE

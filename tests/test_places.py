@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sgft_edge import digests, places
 from sgft_edge.errors import ModelError, ModelMissing
-from sgft_edge.files import cache_folder, config_folder, models_folder
-from sgft_edge.manifest import Entry, Manifest, put, remove
+from sgft_edge.host.files import cache_folder, config_folder, models_folder
+from sgft_edge.store import digests, places
+from sgft_edge.store.manifest import Entry, Manifest, put, remove
 
 
 def download(entry: Entry) -> Path:
@@ -150,6 +150,6 @@ def test_add_refuses_a_path_that_toml_cannot_hold(gguf):
 
 
 def test_import_is_light():
-    code = "import sys, sgft_edge.places; print(*{m.partition('.')[0] for m in sys.modules})"
+    code = "import sys, sgft_edge.store.places; print(*{m.partition('.')[0] for m in sys.modules})"
     printed = subprocess.check_output([sys.executable, "-c", code], text=True)
     assert {"rich", "click", "huggingface_hub", "llama_cpp", "numpy"}.isdisjoint(printed.split())

@@ -12,10 +12,10 @@ from test_engine import TEXT, ids
 from test_solver import open_tiny
 
 from sgft_edge import Question, Settings
-from sgft_edge.backend import Usage
-from sgft_edge.binding import Adapter
-from sgft_edge.engine import Cell, Engine
-from sgft_edge.prefixes import PrefixStore
+from sgft_edge.llama.binding import Adapter
+from sgft_edge.llama.engine import Cell, Engine
+from sgft_edge.llama.prefixes import PrefixStore
+from sgft_edge.reasoning.backend import Usage
 from sgft_edge.solver import Solver
 
 Made = Callable[..., tuple[Engine, PrefixStore]]
@@ -153,7 +153,7 @@ def test_a_folder_that_cannot_be_written_changes_nothing(made: Made, tmp_path: P
 
 def test_several_processes_write_at_once(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from sgft_edge.prefixes import PrefixStore\n"
+        "import sys; from pathlib import Path; from sgft_edge.llama.prefixes import PrefixStore\n"
         "store = PrefixStore((), Path(sys.argv[1]), 10**6)\n"
         "for n in range(300):\n"
         "    cells = [(n % 20, None)]\n"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sgft_edge.errors import InputError
-from sgft_edge.problems import read_problems, with_references
-from sgft_edge.question import MAX_HISTORY, Question, parse_choices
+from sgft_edge.reasoning.problems import read_problems, with_references
+from sgft_edge.reasoning.question import MAX_HISTORY, Question, parse_choices
 
 LETTERS = ["bank", "library", "Store", "mall"]
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgft_edge.errors import EvaluationError
-from sgft_edge.program import PROGRAM_GRAMMAR, Assignment, run
+from sgft_edge.text.program import PROGRAM_GRAMMAR, Assignment, run
 
 F = Fraction
 

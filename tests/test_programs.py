@@ -9,16 +9,16 @@ import pytest
 import tiny
 
 from convert import export_gguf
-from sgft_edge import prompts
-from sgft_edge.adapters import AdapterFile
-from sgft_edge.answers import is_correct
-from sgft_edge.arithmetic import format_value
-from sgft_edge.binding import Model
+from sgft_edge.answers.extraction import is_correct
 from sgft_edge.errors import InputError
-from sgft_edge.program import run
-from sgft_edge.question import Question
+from sgft_edge.llama.binding import Model
+from sgft_edge.llama.tokens import prompt_tokens, template_of
+from sgft_edge.reasoning import prompts
+from sgft_edge.reasoning.question import Question
 from sgft_edge.solver import Solver
-from sgft_edge.tokens import prompt_tokens, template_of
+from sgft_edge.solving.adapters import AdapterFile
+from sgft_edge.text.arithmetic import format_value
+from sgft_edge.text.program import run
 from train import sgft
 from train.check_sg import Row, read_sg
 from train.programs import program_of

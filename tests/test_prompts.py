@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from tiny import tiny_model
 
-from sgft_edge import prompts
-from sgft_edge.cast import open_cast
-from sgft_edge.question import Question
+from sgft_edge.reasoning import prompts
+from sgft_edge.reasoning.question import Question
+from sgft_edge.solving.cast import open_cast
 
 QUESTION = Question("A shop sells 5 bikes for 120 dollars each. How much is that?")
 
@@ -32,9 +32,9 @@ def test_guide_and_answerer_read_the_same_tokens_up_to_the_end_of_the_question(t
 
 def test_the_worked_examples_are_right() -> None:
     """They show one step and two, a number that is not needed, and a question that asks for what was before."""
-    from sgft_edge.arithmetic import evaluate, format_value
-    from sgft_edge.guidance import parse, violations
-    from sgft_edge.numerals import numbers_in
+    from sgft_edge.text.arithmetic import evaluate, format_value
+    from sgft_edge.text.guidance import parse, violations
+    from sgft_edge.text.numerals import numbers_in
 
     examples = [text.splitlines() for text in prompts.SYSTEM.split("\n\n")[1:]]
     steps = []

@@ -18,12 +18,12 @@ from click.testing import CliRunner
 from servers import LocalServer, QuietHandler, serving
 from wheelhouse import write_wheel
 
-from sgft_edge import digests, places
 from sgft_edge.errors import PullError, SgftError
-from sgft_edge.files import models_folder
-from sgft_edge.manifest import Entry, Manifest, put
+from sgft_edge.host.files import models_folder
 from sgft_edge.models import command
-from sgft_edge.pull import discard, pull
+from sgft_edge.store import digests, places
+from sgft_edge.store.manifest import Entry, Manifest, put
+from sgft_edge.store.pull import discard, pull
 
 GGUF = b"GGUF" + bytes(range(256)) * 4096  # 1 MB
 SHA256 = hashlib.sha256(GGUF).hexdigest()

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sgft_edge.arithmetic import evaluate
-from sgft_edge.numerals import numbers_in
-from sgft_edge.question import Question
+from sgft_edge.reasoning.question import Question
+from sgft_edge.text.arithmetic import evaluate
+from sgft_edge.text.numerals import numbers_in
 from train.check_sg import Row, faults_of, read_sg
 from train.renumber import renumbered
 

@@ -13,9 +13,9 @@ import pytest
 from tiny import tiny_model
 
 from sgft_edge import evaluate
-from sgft_edge.page import page, pareto
-from sgft_edge.report import Summary, compare, digest, report, runs
-from sgft_edge.table import markdown, results
+from sgft_edge.evaluation.page import page, pareto
+from sgft_edge.evaluation.report import Summary, compare, digest, report, runs
+from sgft_edge.evaluation.table import markdown, results
 
 ATTACK = "<script>alert(1)</script> & \"<img src=x onerror='alert(2)'>"
 PROBLEMS = [

@@ -11,10 +11,10 @@ from live import assistant
 from test_solver import BIKES, open_tiny, same
 
 from sgft_edge import Question, Sampling, Settings, Solution, Solver
-from sgft_edge.backend import Completion, Usage
-from sgft_edge.engine import Engine, Sequence
-from sgft_edge.prefixes import PrefixStore
-from sgft_edge.tuning import Tuning
+from sgft_edge.llama.engine import Engine, Sequence
+from sgft_edge.llama.prefixes import PrefixStore
+from sgft_edge.llama.tuning import Tuning
+from sgft_edge.reasoning.backend import Completion, Usage
 
 HEAD = "<|im_start|>user\nA baker bakes twelve loaves of bread each morning and sells nine of them before noon. "
 ASKED = HEAD + "How many loaves are left after five days? Five, five, five, five, five."

@@ -11,17 +11,17 @@ import pytest
 import tiny
 from gguf import GGUFValueType
 
-from sgft_edge import exact, prompts
-from sgft_edge.backend import Usage
-from sgft_edge.binding import Model
-from sgft_edge.engine import Engine
 from sgft_edge.errors import InputError, SgftError
-from sgft_edge.guidance import parse
-from sgft_edge.question import Question
-from sgft_edge.role import LocalRole, LocalTurn
-from sgft_edge.settings import Settings
-from sgft_edge.task import Draft, Task
-from sgft_edge.tokens import prompt_tokens, template_of
+from sgft_edge.llama.binding import Model
+from sgft_edge.llama.engine import Engine
+from sgft_edge.llama.role import LocalRole, LocalTurn
+from sgft_edge.llama.tokens import prompt_tokens, template_of
+from sgft_edge.reasoning import exact, prompts
+from sgft_edge.reasoning.backend import Usage
+from sgft_edge.reasoning.question import Question
+from sgft_edge.reasoning.settings import Settings
+from sgft_edge.reasoning.task import Draft, Task
+from sgft_edge.text.guidance import parse
 from train.check_sg import Row, read_sg
 from train.rows import ROLES, Example, Writer, end_of_turn
 

@@ -9,11 +9,11 @@ import pytest
 import tiny
 
 from convert.samples import TEXT_CHUNK, Sample, read_samples, samples_for
-from sgft_edge import prompts
-from sgft_edge.binding import Model
 from sgft_edge.errors import InputError
-from sgft_edge.question import Question
-from sgft_edge.tokens import prompt_tokens, template_of
+from sgft_edge.llama.binding import Model
+from sgft_edge.llama.tokens import prompt_tokens, template_of
+from sgft_edge.reasoning import prompts
+from sgft_edge.reasoning.question import Question
 
 ROWS: list[dict[str, Any]] = [
     {"question": "A shop sells 5 bikes. How many are left of 9?", "guidance": "1. Subtract them.", "answer": "4"},

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sgft_edge.errors import GrammarError, InputError
-from sgft_edge.sampling import Sampler
-from sgft_edge.settings import Sampling
+from sgft_edge.llama.sampling import Sampler
+from sgft_edge.reasoning.settings import Sampling
 
 LOGITS = np.array([1.0, 3.0, 2.0, 0.0, 2.5], np.float32)
 

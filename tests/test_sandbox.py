@@ -5,7 +5,7 @@ import time
 import pytest
 
 from sgft_edge.errors import TemplateError
-from sgft_edge.templates import ChatTemplate
+from sgft_edge.llama.templates import ChatTemplate
 
 CONTENT = "{{ messages[-1].content }}"
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from engines import begin, run
 
-from sgft_edge.engine import Engine
 from sgft_edge.errors import GrammarError, InputError
-from sgft_edge.matching import Matcher
-from sgft_edge.schema import ANY_OBJECT, JsonSchema
-from sgft_edge.schema_trial import try_out
-from sgft_edge.settings import Sampling
+from sgft_edge.llama.engine import Engine
+from sgft_edge.llama.matching import Matcher
+from sgft_edge.llama.schema_trial import try_out
+from sgft_edge.reasoning.schema import ANY_OBJECT, JsonSchema
+from sgft_edge.reasoning.settings import Sampling
 
 DATE = {"type": "string", "pattern": r"^\d{4}-\d{2}$"}
 

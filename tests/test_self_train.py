@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tiny
 
-from sgft_edge.question import Question
+from sgft_edge.reasoning.question import Question
 from train import self_train, sgft
 from train.check_sg import Row, read_sg
 

@@ -17,11 +17,11 @@ from engines import Probe
 from live import PATIENCE, Assistant, assistant, wait_until
 
 from sgft_edge.errors import InputError
-from sgft_edge.question import Question
+from sgft_edge.reasoning.question import Question
+from sgft_edge.reasoning.settings import Sampling, Settings
 from sgft_edge.server.guard import host_name, site
 from sgft_edge.server.wire import Chunks
 from sgft_edge.server.work import Limits
-from sgft_edge.settings import Sampling, Settings
 
 NUMBERS = "How many are 3 and 4 in all?"
 ASK = [{"role": "user", "content": NUMBERS}]

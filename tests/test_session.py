@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from sgft_edge.errors import ContextOverflow, InputError
-from sgft_edge.prompts import Prompt
-from sgft_edge.session import Session
-from sgft_edge.settings import Settings
-from sgft_edge.solution import Event, Solution
+from sgft_edge.reasoning.prompts import Prompt
+from sgft_edge.reasoning.settings import Settings
+from sgft_edge.reasoning.solution import Event, Solution
 from sgft_edge.solver import Solver
+from sgft_edge.terminal.session import Session
 
 BIKES = "A shop sells 5 bikes for 120 dollars each and pays 75 dollars for parts. How much is left?"
 PLAIN = Settings("chat", max_tokens=8)

@@ -11,7 +11,7 @@ import pytest
 from tiny import tiny_model
 
 from sgft_edge import Question, Settings, SgftError, Solver
-from sgft_edge.machine import peak_bytes
+from sgft_edge.host.machine import peak_bytes
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parent.parent

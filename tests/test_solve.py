@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from tiny import corrupted, not_gguf, tiny_adapter, tiny_model, truncated, wrong_architecture
 
-from sgft_edge import Solver, cli, places, solve
+from sgft_edge import Solver, cli, solve
+from sgft_edge.store import places
 
 QUESTION = "A shop sells 5 bikes for 120 dollars each. How much is that?"
 GUIDANCE = "1. Multiply the price by the number of bikes.\n2. Say the result."
@@ -206,7 +207,7 @@ def test_the_subcommands_are_found(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_require_gpu_fails_where_there_is_none(model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from sgft_edge.device import hardware
+    from sgft_edge.llama.device import hardware
 
     if any(device.is_gpu for device in hardware()):
         pytest.skip("this machine has a GPU")

@@ -12,11 +12,11 @@ from engines import Probe
 from test_loop import PATIENCE, wait_until
 
 import sgft_edge
-from sgft_edge import prompts
 from sgft_edge.errors import ContextOverflow, EngineError, InputError, SgftError
-from sgft_edge.question import Question
-from sgft_edge.settings import Sampling, Settings
-from sgft_edge.solution import Event, Solution
+from sgft_edge.reasoning import prompts
+from sgft_edge.reasoning.question import Question
+from sgft_edge.reasoning.settings import Sampling, Settings
+from sgft_edge.reasoning.solution import Event, Solution
 from sgft_edge.solver import Solver
 
 BIKES = "A shop sells 5 bikes for 120 dollars each and pays 75 dollars for parts. What is left?"

@@ -5,15 +5,16 @@ from fractions import Fraction
 import pytest
 from test_exact import PLAN, QUESTION, Script, solve, whole
 
-from sgft_edge import exact, guidance, plain, prompts
-from sgft_edge.backend import Completion
 from sgft_edge.errors import ContextOverflow, EngineError
-from sgft_edge.program import run
-from sgft_edge.prompts import Prompt
-from sgft_edge.question import Question
-from sgft_edge.settings import Sampling, Settings
-from sgft_edge.solution import Step
-from sgft_edge.task import Task, again
+from sgft_edge.reasoning import exact, plain, prompts
+from sgft_edge.reasoning.backend import Completion
+from sgft_edge.reasoning.prompts import Prompt
+from sgft_edge.reasoning.question import Question
+from sgft_edge.reasoning.settings import Sampling, Settings
+from sgft_edge.reasoning.solution import Step
+from sgft_edge.reasoning.task import Task, again
+from sgft_edge.text import guidance
+from sgft_edge.text.program import run
 
 CHOICES = {"A": "525 dollars", "B": "600 dollars"}
 

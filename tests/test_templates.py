@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from sgft_edge.errors import TemplateError
-from sgft_edge.sandbox import TemplateSandbox
-from sgft_edge.templates import ChatTemplate, Segment
+from sgft_edge.llama.sandbox import TemplateSandbox
+from sgft_edge.llama.templates import ChatTemplate, Segment
 
 CONTENT = "{{ messages[-1].content }}"
 QUESTION = [("user", "What is 2 + 3?")]

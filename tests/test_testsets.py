@@ -15,7 +15,7 @@ from hub import DatasetHub, repository
 from servers import serving
 
 from sgft_edge.errors import InputError
-from sgft_edge.testsets import KNOWN, find_problems
+from sgft_edge.evaluation.testsets import KNOWN, find_problems
 
 # One row of each set as the hub has it, and what is to become of it.
 ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -50,7 +50,7 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 SHOW = """
 import json, sys
-from sgft_edge.testsets import find_problems
+from sgft_edge.evaluation.testsets import find_problems
 for problem in find_problems(sys.argv[1]):
     asked = problem.asked
     print(json.dumps([problem.number, problem.id, asked.text, dict(asked.choices), problem.answer]))

@@ -23,9 +23,9 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 from convert import export_gguf
-from sgft_edge import prompts
-from sgft_edge.binding import Model
-from sgft_edge.tokens import prompt_tokens, template_of
+from sgft_edge.llama.binding import Model
+from sgft_edge.llama.tokens import prompt_tokens, template_of
+from sgft_edge.reasoning import prompts
 from train import sgft
 from train.check_sg import Row, read_sg
 from train.forward import collate, loss_of, read_shared, split_at, stack

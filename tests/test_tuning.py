@@ -11,16 +11,17 @@ from click.testing import CliRunner
 from engines import begin, run
 from test_engine import TEXT
 
-from sgft_edge import bench, doctor, tuning
-from sgft_edge.cast import open_cast
-from sgft_edge.digests import file_digest
-from sgft_edge.engine import Engine
+from sgft_edge import bench, doctor
 from sgft_edge.errors import InputError
-from sgft_edge.files import models_folder
-from sgft_edge.machine import logical_cores
-from sgft_edge.manifest import Entry, put
-from sgft_edge.search import DRAFTS, Speed, draft, search, thread_counts
-from sgft_edge.tuning import Tuning, keep, tuning_for
+from sgft_edge.host.files import models_folder
+from sgft_edge.host.machine import logical_cores
+from sgft_edge.llama import tuning
+from sgft_edge.llama.engine import Engine
+from sgft_edge.llama.tuning import Tuning, keep, tuning_for
+from sgft_edge.measuring.search import DRAFTS, Speed, draft, search, thread_counts
+from sgft_edge.solving.cast import open_cast
+from sgft_edge.store.digests import file_digest
+from sgft_edge.store.manifest import Entry, put
 
 START = Tuning(2, 2)
 THREADS = (1, 2, 4)
@@ -225,7 +226,7 @@ def test_the_doctor_tells_of_it(llama: Path) -> None:
 
 
 def test_bench_tunes_a_model(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sgft_edge.search.thread_counts", lambda: (1, 2))
+    monkeypatch.setattr("sgft_edge.measuring.search.thread_counts", lambda: (1, 2))
     options = ["--tune", "--repeats", "1", "--prompt-tokens", "32", "--decode-tokens", "4"]
     done = CliRunner(env=dict(os.environ)).invoke(bench.command, ["--model", str(llama), *options])
     assert done.exit_code == 0, done.output

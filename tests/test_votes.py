@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from test_solver import BIKES, FREE, all_free, open_tiny, same
 
-from sgft_edge.backend import Usage
 from sgft_edge.errors import ContextOverflow, InputError, SgftError
-from sgft_edge.loop import Loop
-from sgft_edge.question import Question
-from sgft_edge.settings import SAMPLED, Sampling, Settings
-from sgft_edge.solution import Solution
+from sgft_edge.reasoning.backend import Usage
+from sgft_edge.reasoning.question import Question
+from sgft_edge.reasoning.settings import SAMPLED, Sampling, Settings
+from sgft_edge.reasoning.solution import Solution
 from sgft_edge.solver import Solver
-from sgft_edge.votes import Ballot, elect, votes_of
+from sgft_edge.solving.loop import Loop
+from sgft_edge.solving.votes import Ballot, elect, votes_of
 
 THREE = replace(FREE, votes=3)
 

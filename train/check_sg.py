@@ -19,16 +19,16 @@ from typing import Any
 
 import click
 
-from sgft_edge.answers import extract_number, is_correct
-from sgft_edge.arithmetic import evaluate, format_value
-from sgft_edge.chain import value_after
+from sgft_edge.answers.extraction import extract_number, is_correct
 from sgft_edge.errors import EvaluationError, GuidanceError, InputError
-from sgft_edge.guidance import parse, violations
-from sgft_edge.numerals import numbers_in
-from sgft_edge.problems import read_rows
-from sgft_edge.question import Question, parse_choices
-from sgft_edge.run import run
-from sgft_edge.testsets import find_problems
+from sgft_edge.evaluation.testsets import find_problems
+from sgft_edge.reasoning.problems import read_rows
+from sgft_edge.reasoning.question import Question, parse_choices
+from sgft_edge.terminal.run import run
+from sgft_edge.text.arithmetic import evaluate, format_value
+from sgft_edge.text.chain import value_after
+from sgft_edge.text.guidance import parse, violations
+from sgft_edge.text.numerals import numbers_in
 
 SHINGLE = 4  # words
 NEAR = 0.6  # shared shingles of all, from which on two problems count as copies
@@ -194,7 +194,7 @@ def _shingles(text: str) -> set[tuple[str, ...]]:
 def check(files: Sequence[Path], against: Sequence[str | Path] = ()) -> tuple[int, list[Fault]]:
     """All rows of all files together: how many there are, and what is wrong with them.
 
-    `against` are test sets, each a JSONL file or a name (`sgft_edge.testsets`).
+    `against` are test sets, each a JSONL file or a name (`sgft_edge.evaluation.testsets`).
     """
     rows = [row for path in files for row in read_sg(path)]
     faults = [fault for row in rows for fault in faults_of(row)]

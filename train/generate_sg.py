@@ -26,17 +26,17 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from sgft_edge.answers import extract_number, is_correct
-from sgft_edge.arithmetic import format_value
+from sgft_edge.answers.extraction import extract_number, is_correct
 from sgft_edge.errors import ContextOverflow, GuidanceError, InputError, SgftError
-from sgft_edge.files import write_atomically
-from sgft_edge.guidance import parse
-from sgft_edge.journal import Journal
-from sgft_edge.problems import read_rows
-from sgft_edge.question import Question, parse_choices
-from sgft_edge.run import run
-from sgft_edge.settings import Settings
+from sgft_edge.host.files import write_atomically
+from sgft_edge.host.journal import Journal
+from sgft_edge.reasoning.problems import read_rows
+from sgft_edge.reasoning.question import Question, parse_choices
+from sgft_edge.reasoning.settings import Settings
 from sgft_edge.solver import Solver
+from sgft_edge.terminal.run import run
+from sgft_edge.text.arithmetic import format_value
+from sgft_edge.text.guidance import parse
 from train.check_sg import Row, faults_of
 from train.ledger import Ledger
 from train.teacher import Answer, LocalTeacher, NoAnswer, RemoteTeacher, Teacher, identity

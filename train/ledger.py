@@ -10,8 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from sgft_edge.errors import InputError
-from sgft_edge.journal import Journal
-from sgft_edge.question import Question
+from sgft_edge.host.journal import Journal
+from sgft_edge.reasoning.question import Question
 from train.teacher import Answer, NoAnswer, Teacher
 
 RETRIES = 6  # of one request, after 1, 2, 4, ... seconds, or more where the endpoint asks for that

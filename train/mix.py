@@ -8,8 +8,8 @@ from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgft_edge.digests import file_digest
 from sgft_edge.errors import InputError
+from sgft_edge.store.digests import file_digest
 from train.check_sg import Row, read_sg
 from train.settings import TrainSettings
 

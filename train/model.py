@@ -9,8 +9,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import BitsAndBytesConfig
 
-from sgft_edge.binding import Model
 from sgft_edge.errors import InputError
+from sgft_edge.llama.binding import Model
 from train.rows import Example
 from train.settings import TrainSettings
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from sgft_edge.arithmetic import format_value
-from sgft_edge.chain import value_after
-from sgft_edge.guidance import parse
-from sgft_edge.numerals import numbers_in
-from sgft_edge.program import run
+from sgft_edge.text.arithmetic import format_value
+from sgft_edge.text.chain import value_after
+from sgft_edge.text.guidance import parse
+from sgft_edge.text.numerals import numbers_in
+from sgft_edge.text.program import run
 from train.check_sg import Row
 
 INDENT = "    "

@@ -17,8 +17,8 @@ from convert.base import Base
 from convert.errors import ConversionError
 from convert.record import RECORD, TrainedBase, TrainingRecord
 from convert.staging import flush
-from sgft_edge import prompts
-from sgft_edge.places import entry_for
+from sgft_edge.reasoning import prompts
+from sgft_edge.store.places import entry_for
 from train.settings import METRICS, TrainSettings
 
 if TYPE_CHECKING:

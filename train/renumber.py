@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from sgft_edge.arithmetic import format_value
-from sgft_edge.chain import UNIT_FACTS, value_after
 from sgft_edge.errors import EvaluationError
-from sgft_edge.numerals import numbers_in
+from sgft_edge.text.arithmetic import format_value
+from sgft_edge.text.chain import UNIT_FACTS, value_after
+from sgft_edge.text.numerals import numbers_in
 from train.check_sg import Row, faults_of
 
 _TRIES = 200

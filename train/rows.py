@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from sgft_edge import prompts
-from sgft_edge.arithmetic import format_value
-from sgft_edge.binding import Model
-from sgft_edge.chain import value_after
 from sgft_edge.errors import EvaluationError, GuidanceError, InputError
-from sgft_edge.guidance import parse
-from sgft_edge.templates import ChatTemplate
-from sgft_edge.tokens import prompt_tokens, template_of
+from sgft_edge.llama.binding import Model
+from sgft_edge.llama.templates import ChatTemplate
+from sgft_edge.llama.tokens import prompt_tokens, template_of
+from sgft_edge.reasoning import prompts
+from sgft_edge.text.arithmetic import format_value
+from sgft_edge.text.chain import value_after
+from sgft_edge.text.guidance import parse
 from train.check_sg import Row
 from train.programs import program_of
 
@@ -99,7 +99,7 @@ class Writer:
 
 
 def _pieces(row: Row, learn_steps: bool) -> Iterator[tuple[str, bool]]:
-    """The text after the prompt as `sgft_edge.exact` writes it, in the pieces that are tokenized apart.
+    """The text after the prompt as `sgft_edge.reasoning.exact` writes it, in the pieces that are tokenized apart.
 
     A line's end belongs to the words before it, since it is the guide that ends a line; where the words are not
     learned, its place changes nothing.

@@ -27,16 +27,16 @@ from typing import Any, TypeVar
 import click
 
 from convert import export_gguf
-from sgft_edge.answers import is_correct
+from sgft_edge.answers.extraction import is_correct
 from sgft_edge.errors import InputError, SgftError
-from sgft_edge.files import write_atomically
-from sgft_edge.journal import Journal
-from sgft_edge.progress import progress
-from sgft_edge.run import run
-from sgft_edge.settings import Sampling, Settings
-from sgft_edge.solution import Solution
+from sgft_edge.evaluation.testsets import find_problems
+from sgft_edge.host.files import write_atomically
+from sgft_edge.host.journal import Journal
+from sgft_edge.reasoning.settings import Sampling, Settings
+from sgft_edge.reasoning.solution import Solution
 from sgft_edge.solver import Solver
-from sgft_edge.testsets import find_problems
+from sgft_edge.terminal.progress import progress
+from sgft_edge.terminal.run import run
 from train.check_sg import Row, copies, faults_of, read_sg
 from train.mix import read_mix
 from train.settings import TrainSettings, read_settings

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sgft_edge.binding import Model
 from sgft_edge.errors import InputError
-from sgft_edge.files import write_atomically
-from sgft_edge.run import run
+from sgft_edge.host.files import write_atomically
+from sgft_edge.llama.binding import Model
+from sgft_edge.terminal.run import run
 from train.check_sg import Row, read_sg
 from train.display import display
 from train.mix import read_mix

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from peft.utils import load_peft_weights, set_peft_model_state_dict
 
 from convert.record import TrainingRecord
-from sgft_edge.digests import file_digest
 from sgft_edge.errors import InputError
+from sgft_edge.store.digests import file_digest
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from sgft_edge import prompts
-from sgft_edge.cast import Cast
-from sgft_edge.endpoint import is_refusal
 from sgft_edge.errors import ContextOverflow, InputError, SgftError
-from sgft_edge.guidance import MAX_STEP_WORDS, MAX_STEPS, MAX_WORDS, MIN_STEPS, Guidance
-from sgft_edge.question import Question
-from sgft_edge.settings import Sampling, Settings
+from sgft_edge.reasoning import prompts
+from sgft_edge.reasoning.question import Question
+from sgft_edge.reasoning.settings import Sampling, Settings
+from sgft_edge.reasoning.task import GUIDANCE_TOKENS
 from sgft_edge.solver import Solver
-from sgft_edge.task import GUIDANCE_TOKENS
+from sgft_edge.solving.cast import Cast
+from sgft_edge.solving.endpoint import is_refusal
+from sgft_edge.text.guidance import MAX_STEP_WORDS, MAX_STEPS, MAX_WORDS, MIN_STEPS, Guidance
 from train.check_sg import copies, read_sg
 
 SYSTEM = f"""\

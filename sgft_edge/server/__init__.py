@@ -1,8 +1,11 @@
 """The assistant's HTTP server: OpenAI's interface over a `Solver`, and a page that uses it.
 
+It imports the solver and `reasoning`. Begin with app.py.
+
 wire.py     what requests say and replies look like
 app.py      the endpoints
 work.py     requests under way, and the limits that they keep
 guard.py    who may ask: the Host and Origin headers, the key
 failure.py  errors that nobody foresaw
+web/        the page: app.js; api.js asks, reply.js adds up the events, view.js and markdown.js show them
 """

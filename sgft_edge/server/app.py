@@ -20,17 +20,17 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sgft_edge import __version__
-from sgft_edge.machine import MB, peak_bytes, resident_bytes
+from sgft_edge.host.machine import MB, peak_bytes, resident_bytes
+from sgft_edge.reasoning.settings import STRATEGIES
+from sgft_edge.reasoning.solution import Event
 from sgft_edge.server import wire
 from sgft_edge.server.failure import unforeseen
 from sgft_edge.server.guard import Guard, host_name, site
 from sgft_edge.server.wire import ApiError, Chunks
 from sgft_edge.server.work import Desk, Limits, Work
-from sgft_edge.settings import STRATEGIES
-from sgft_edge.solution import Event
 from sgft_edge.solver import Solver
 
-WEB = Path(__file__).parent.parent / "web"
+WEB = Path(__file__).parent / "web"
 _BODY_SECONDS = 60.0
 _GONE = 499  # nginx's status for a client that closed its connection; nobody reads it
 

@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 from uuid import uuid4
 
-from sgft_edge.conversation import question_of, strategy_for
 from sgft_edge.errors import InputError
-from sgft_edge.question import Question, parse_choices
-from sgft_edge.schema import ANY_OBJECT, JsonSchema
-from sgft_edge.settings import Sampling, Settings
-from sgft_edge.solution import Event, Solution
+from sgft_edge.reasoning.conversation import question_of, strategy_for
+from sgft_edge.reasoning.question import Question, parse_choices
+from sgft_edge.reasoning.schema import ANY_OBJECT, JsonSchema
+from sgft_edge.reasoning.settings import Sampling, Settings
+from sgft_edge.reasoning.solution import Event, Solution
 
 Body = Mapping[str, Any]
 _REFUSED: Mapping[str, tuple[object, ...]] = {  # what we do not have, and the values that do not ask for it

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from sgft_edge import aio
 from sgft_edge.errors import ContextOverflow, EngineError, GrammarError, InputError, SgftError
-from sgft_edge.schema import ANY_OBJECT, JsonSchema
-from sgft_edge.schema_trial import try_out
+from sgft_edge.llama.schema_trial import try_out
+from sgft_edge.reasoning.schema import ANY_OBJECT, JsonSchema
+from sgft_edge.reasoning.solution import Event
 from sgft_edge.server.wire import ApiError, ChatRequest
-from sgft_edge.solution import Event
 from sgft_edge.solver import Solver
 
 _SILENCE = 15.0  # seconds after which whoever waits for an event hears that there is none yet
