@@ -17,8 +17,9 @@ PARALLEL := --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 KERNELS := avx2 avx
 KERNELS_avx2 := -DGGML_NATIVE=OFF -DGGML_AVX512=OFF
 KERNELS_avx := $(KERNELS_avx2) -DGGML_AVX2=OFF -DGGML_FMA=OFF -DGGML_F16C=OFF -DGGML_BMI2=OFF
-KERNEL_TESTS := $(patsubst %,tests/test_%.py,adapters batch calc chat engine evaluate examples exact export \
-	lookup loop panel prefixes programs reproducible rows self_train server session solve solver votes web)
+KERNEL_TESTS := $(patsubst %,tests/*/test_%.py,adapter_choice batch calc chat engine* evaluate examples exact \
+	export grammars lookup loop panel prefixes programs reproducible rows self_train server session solve solver \
+	tokens votes web)
 
 .PHONY: solve test test-slow test-kernels check bench wheel clean
 
