@@ -38,7 +38,7 @@ test-kernels: $(VENV)/dev $(KERNELS:%=$(VENV)/kernels/%)
 	$(BIN)/sgft-edge models pull smollm2
 	set -e; for kernels in $(KERNELS); do \
 		export PYTHONPATH=$(CURDIR)/$(VENV)/kernels/$$kernels; \
-		$(BIN)/python -c "from sgft_edge.llama.binding import build; print(build())"; \
+		$(BIN)/python -c "from sgft_edge.llama.library import fingerprint; print(fingerprint())"; \
 		$(PYTEST) -m "not slow" $(PARALLEL) $(KERNEL_TESTS); \
 	done
 

@@ -31,7 +31,7 @@ import openai
 from benchmarks.server import CONTEXT, serving
 from sgft_edge import Question
 from sgft_edge.host.machine import physical_cores
-from sgft_edge.llama.binding import Model
+from sgft_edge.llama.model import Model
 from sgft_edge.llama.tokens import prompt_tokens, template_of
 from sgft_edge.reasoning import prompts
 from sgft_edge.reasoning.problems import read_problems

@@ -23,6 +23,7 @@ from sgft_edge.llama.engine import Engine
 from sgft_edge.llama.role import LocalRole
 from sgft_edge.reasoning.problems import read_problems
 from sgft_edge.solving.cast import Cast, open_cast
+from sgft_edge.solving.wanted import Wanted
 
 PARALLEL = 8
 
@@ -57,18 +58,8 @@ def main(model: str, problems: Path, strategy: str, count: int, repeats: int, th
 
 
 def _one(model: str, threads: int) -> Cast:
-    return open_cast(
-        model,
-        None,
-        "auto",
-        "auto",
-        plan="first",
-        context=1024,
-        parallel=PARALLEL,
-        threads=threads,
-        device="cpu",
-        require_gpu=False,
-    )
+    wanted = Wanted(guide=model, plan="first", context=1024, parallel=PARALLEL, threads=threads, device="cpu")
+    return open_cast(wanted)
 
 
 def _two(model: str, threads: int) -> Cast:

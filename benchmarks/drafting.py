@@ -24,6 +24,7 @@ from sgft_edge.llama.tuning import Tuning
 from sgft_edge.measuring.probe import costs_apart
 from sgft_edge.reasoning.problems import read_problems
 from sgft_edge.solving.cast import Cast, open_cast
+from sgft_edge.solving.wanted import Wanted
 from sgft_edge.store.places import resolve
 
 CONTEXT = 1024
@@ -60,18 +61,8 @@ def main(model: str, problems: Path, tokens: int, count: int, threads: int) -> N
 
 
 def _cast(model: str, engine: Engine) -> Cast:
-    cast = open_cast(
-        model,
-        None,
-        "none",
-        "none",
-        plan="first",
-        context=CONTEXT,
-        parallel=1,
-        threads=1,
-        device="cpu",
-        require_gpu=False,
-    )
+    wanted = Wanted(guide=model, adapter="none", plan="first", context=CONTEXT, threads=1, device="cpu")
+    cast = open_cast(wanted)
     cast.close()
     role = LocalRole("answerer", engine, template_of(engine.model))
     return replace(cast, guide=role, answerer=role)

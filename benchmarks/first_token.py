@@ -21,7 +21,7 @@ import click
 
 from sgft_edge import Question
 from sgft_edge.host.machine import physical_cores
-from sgft_edge.llama.binding import Model
+from sgft_edge.llama.model import Model
 from sgft_edge.llama.tokens import template_of
 from sgft_edge.reasoning import prompts
 from sgft_edge.reasoning.prompts import Prompt

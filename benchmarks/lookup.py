@@ -17,8 +17,8 @@ from pathlib import Path
 import click
 
 from sgft_edge import Question
-from sgft_edge.llama.binding import Model
 from sgft_edge.llama.lookup import Drafting, Lookup
+from sgft_edge.llama.model import Model
 from sgft_edge.llama.tokens import prompt_tokens, template_of
 from sgft_edge.measuring.search import DRAFTS
 from sgft_edge.reasoning import prompts

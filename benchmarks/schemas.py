@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from sgft_edge.host.machine import resident_bytes
-from sgft_edge.llama.binding import Model
 from sgft_edge.llama.matching import Matchers
+from sgft_edge.llama.model import Model
 from sgft_edge.reasoning.schema import ANY_OBJECT, JsonSchema
 
 PERSON = {

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from convert.samples import WINDOW, Sample
 from sgft_edge.host.machine import physical_cores
-from sgft_edge.llama.binding import Adapter, Context, Model
+from sgft_edge.llama.context import Context
+from sgft_edge.llama.model import Adapter, Model
 from sgft_edge.llama.tuning import Tuning
 
 Logits = NDArray[np.float32]

@@ -21,7 +21,7 @@ from convert.header import read_header
 from convert.imatrix import ImportanceMatrix
 from sgft_edge.errors import InputError
 from sgft_edge.host.machine import physical_cores
-from sgft_edge.llama.binding import log_lines
+from sgft_edge.llama.library import log_lines
 
 FILE_TYPES: dict[str, int] = {
     name.removeprefix("LLAMA_FTYPE_").removeprefix("MOSTLY_").removeprefix("ALL_"): value

@@ -19,7 +19,7 @@ from convert.proof import Check, Limits, Quantized
 from convert.quantize import contents, describe_types
 from convert.samples import Sample
 from convert.tokenizer_files import SPACE, load_tokenizer
-from sgft_edge.llama.binding import Model
+from sgft_edge.llama.model import Model
 from sgft_edge.llama.templates import ChatTemplate
 from sgft_edge.llama.tokens import prompt_tokens, template_of
 from sgft_edge.reasoning import prompts

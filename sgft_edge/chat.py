@@ -16,7 +16,7 @@ from sgft_edge.host.files import cache_folder
 from sgft_edge.host.machine import MB
 from sgft_edge.reasoning.settings import STRATEGIES, Settings
 from sgft_edge.reasoning.solution import Event
-from sgft_edge.terminal.options import model_options, open_solver, settings_from, settings_options
+from sgft_edge.terminal.options import model_options, open_solver, settings_from, settings_options, with_model
 from sgft_edge.terminal.run import run
 from sgft_edge.terminal.session import Session
 
@@ -127,10 +127,10 @@ class Chat:
             resolve(wanted)
         before = self._given
         self.session.solver.close()
-        alone = {"guide": wanted, "answerer": None, "adapter": "auto", "answerer_adapter": "auto"}
+        other = with_model(before, wanted)
         try:
-            self.session.solver = open_solver({**before, **alone}, self.session.settings)
-            self._given = {**before, **alone}
+            self.session.solver = open_solver(other, self.session.settings)
+            self._given = other
         except SgftError:
             self.session.solver = open_solver(before, self.session.settings)
             raise

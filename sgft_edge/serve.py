@@ -16,7 +16,7 @@ from sgft_edge.errors import InputError, SgftError
 from sgft_edge.reasoning.settings import Settings
 from sgft_edge.solving.endpoint import is_endpoint
 from sgft_edge.store.places import entry_for
-from sgft_edge.terminal.options import guide_of, model_options, open_solver, read_text
+from sgft_edge.terminal.options import guide_of, model_options, open_solver, read_text, with_model
 from sgft_edge.terminal.run import run
 
 if TYPE_CHECKING:
@@ -88,11 +88,9 @@ def _solvers(given: dict[str, Any], also: tuple[str, ...]) -> dict[str, Solver]:
     guide = guide_of(given)
     first = open_solver({**given, "guide": guide}, Settings(), given["parallel"])
     solvers = {_name(guide): first}
-    alone = {"answerer": None, "adapter": "auto", "answerer_adapter": "auto"}
     try:
         for model in also:
-            options = {**given, **alone, "guide": model}
-            solvers[_name(model)] = open_solver(options, Settings(), given["parallel"], first)
+            solvers[_name(model)] = open_solver(with_model(given, model), Settings(), given["parallel"], first)
         for solver in solvers.values():
             with suppress(InputError):  # so that endpoints are asked what they can do before anybody waits
                 solver.require("exact", stepwise=True)

@@ -23,6 +23,7 @@ from sgft_edge.solving.adapters import Name
 from sgft_edge.solving.cast import Cast, open_cast
 from sgft_edge.solving.loop import Job, Loop, Seats
 from sgft_edge.solving.votes import Ballot, votes_of
+from sgft_edge.solving.wanted import Wanted
 from sgft_edge.text.guidance import parse
 
 Work = Generator[Request, Completion, Solution]
@@ -78,11 +79,11 @@ class Solver:
         Raises `InputError`, `ModelError` or `EngineError`.
         """
         settings = settings or Settings()
-        cast = open_cast(
-            guide,
-            answerer,
-            adapter,
-            answerer_adapter,
+        wanted = Wanted(
+            guide=guide,
+            answerer=answerer,
+            adapter=adapter,
+            answerer_adapter=answerer_adapter,
             plan=settings.plan,
             context=context,
             parallel=parallel,
@@ -91,7 +92,7 @@ class Solver:
             require_gpu=require_gpu,
             max_memory=max_memory,
         )
-        return cls(cast, settings, beside)
+        return cls(open_cast(wanted), settings, beside)
 
     def solve(self, question: str | Question, settings: Settings | None = None) -> Solution:
         """Solve one question. Raises `SgftError`, `ContextOverflow` for one that is too long among them."""

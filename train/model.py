@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import BitsAndBytesConfig
 
 from sgft_edge.errors import InputError
-from sgft_edge.llama.binding import Model
+from sgft_edge.llama.model import Model
 from train.rows import Example
 from train.settings import TrainSettings
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from sgft_edge.errors import EvaluationError, GuidanceError, InputError
-from sgft_edge.llama.binding import Model
+from sgft_edge.llama.model import Model
 from sgft_edge.llama.templates import ChatTemplate
 from sgft_edge.llama.tokens import prompt_tokens, template_of
 from sgft_edge.reasoning import prompts

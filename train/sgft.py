@@ -22,7 +22,7 @@ import click
 
 from sgft_edge.errors import InputError
 from sgft_edge.host.files import write_atomically
-from sgft_edge.llama.binding import Model
+from sgft_edge.llama.model import Model
 from sgft_edge.terminal.run import run
 from train.check_sg import Row, read_sg
 from train.display import display

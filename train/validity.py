@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from sgft_edge.llama.binding import Model
+from sgft_edge.llama.model import Model
 from train.check_sg import Row, faults_of
 from train.rows import Example
 

@@ -3,7 +3,7 @@
 It imports `store`, and of `reasoning` the types and settings. Begin with engine.py.
 
 engine.py     sequences, batches, forced text, what a KV cache holds
-binding.py    llama.cpp's C interface
+model.py context.py  llama.cpp's objects: weights and adapters, KV caches and grammars; library.py: its start and log
 role.py       a model in a role, and its turn at a question
 tokens.py     prompts as token ids; templates.py: chat templates, rendered in sandbox.py
 sampling.py   greedy, temperature, top-p, min-p; a grammar checked after the choice

@@ -40,7 +40,7 @@ def hardware() -> list[Hardware]:
     """All devices of this build, in ggml's order."""
     from llama_cpp._ggml import libggml as ggml
 
-    from sgft_edge.llama.binding import start_backend
+    from sgft_edge.llama.library import start_backend
 
     start_backend()
     for function, result in (

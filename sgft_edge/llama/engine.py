@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import Literal
 
 from sgft_edge.errors import ContextOverflow, EngineError, SgftError
-from sgft_edge.llama.binding import Adapter, Context, Grammar, Model
+from sgft_edge.llama.context import Context, Grammar
 from sgft_edge.llama.device import Device
 from sgft_edge.llama.lookup import Lookup
 from sgft_edge.llama.matching import Matcher, Matchers
+from sgft_edge.llama.model import Adapter, Model
 from sgft_edge.llama.prefixes import PrefixStore
 from sgft_edge.llama.sampling import Sampler
 from sgft_edge.llama.tuning import Tuning

@@ -19,7 +19,7 @@ from sgft_edge.reasoning.schema import JsonSchema
 if TYPE_CHECKING:
     import llguidance
 
-    from sgft_edge.llama.binding import Model
+    from sgft_edge.llama.model import Model
 
 _KEPT = 16  # compiled schemas that are kept, for who asks again
 _LIMITS = {

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sgft_edge.host.files import cache_folder
-from sgft_edge.llama.binding import Adapter, build
+from sgft_edge.llama.library import fingerprint
+from sgft_edge.llama.model import Adapter
 from sgft_edge.store.digests import file_digest
 
 MOST_BYTES = 256 * 10**6
@@ -31,7 +32,7 @@ class PrefixStore:
     """The states of one model under one kind of context; several processes may share the folder."""
 
     def __init__(self, identity: Sequence[str], folder: Path | None = None, most_bytes: int | None = None) -> None:
-        self._identity = [_FORMAT, build(), *identity]
+        self._identity = [_FORMAT, fingerprint(), *identity]
         self._folder = folder or cache_folder() / "prefixes"
         self._most_bytes = _limit() if most_bytes is None else most_bytes
 

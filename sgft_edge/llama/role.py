@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from sgft_edge.llama.binding import Adapter
 from sgft_edge.llama.engine import Engine, Request, Sequence
+from sgft_edge.llama.model import Adapter
 from sgft_edge.llama.templates import ChatTemplate
 from sgft_edge.llama.tokens import prompt_tokens
 from sgft_edge.reasoning.backend import Usage

@@ -16,7 +16,7 @@ _RAREST = 2.0**-32  # tokens so much less likely than the best are never drawn
 
 
 class TokenGrammar(Protocol):
-    """What the sampler asks of a grammar: see `binding.Grammar`."""
+    """What the sampler asks of a grammar: see `context.Grammar`."""
 
     def allowed(self, tokens: Any) -> NDArray[np.bool_]: ...
     def accept(self, token: int) -> None: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sgft_edge.llama.binding import Model
+from sgft_edge.llama.model import Model
 from sgft_edge.llama.templates import ChatTemplate
 from sgft_edge.reasoning.prompts import Prompt
 

@@ -118,7 +118,7 @@ def compare(
 
 def counting_prompt(path: Path, tokens: int, context: int) -> tuple[tuple[int, ...], int]:
     """A prompt of that many tokens, and the context as far as the model was trained for it."""
-    from sgft_edge.llama.binding import Model
+    from sgft_edge.llama.model import Model
 
     model = Model(path)
     try:

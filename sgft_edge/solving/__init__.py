@@ -3,7 +3,7 @@
 It imports `llama`, `store` and `reasoning`. Begin with cast.py, then loop.py.
 
 cast.py      guide and answerer, opened
-default.py   the model that answers where none is named
+wanted.py    what was asked for, and the files behind it; default.py: the model where none is named
 adapters.py  which LoRA is on for what
 budget.py    what fits into memory, estimated before anything is loaded; sizes.py: what a header tells of it
 loop.py      one thread owns the engines and serves all questions

@@ -71,7 +71,7 @@ class AdapterFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class Adapters:
     """The adapters of a cast: the guide's, and the answerer's for expressions and for programs."""
 
     guide: AdapterFile | None = None
@@ -98,7 +98,7 @@ class Chosen:
 
 def choose_adapters(
     guide: Name, adapter: Name, answerer: Name, answerer_adapter: Name, known: Manifest, *, one_model: bool
-) -> Chosen:
+) -> Adapters:
     """Adapters by name, by file, "none", or "auto": what comes with the model.
 
     Where one model plays both roles, an answerer's "auto" goes with the guide: its adapter for what that was trained
@@ -109,13 +109,13 @@ def choose_adapters(
     guides = look.chosen(adapter, "--adapter", "guide") if adapter != "auto" else look.shipped(guide, "guide", _GUIDES)
     if answerer_adapter == "auto":
         if one_model and adapter == "none":
-            return Chosen(guides)
+            return Adapters(guides)
         able = guides.tasks("answerer") if one_model and guides and guides.trained_for else frozenset()
         found = (guides if task in able else look.shipped(answerer, "answerer", {task}) for task in _ANSWERS)
     else:
         answers = look.chosen(answerer_adapter, "--answerer-adapter", "answerer")
         found = (answers if answers and task in answers.tasks("answerer") else None for task in _ANSWERS)
-    return Chosen(guides, *found)
+    return Adapters(guides, *found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Fit:
     """What is opened: questions at once, tokens for each, what that needs, and what the user should know."""
 
     parallel: int
@@ -144,7 +144,7 @@ def within(
     sequences: int = 1,
     limit: int | None = None,
     on_gpu: bool = False,
-) -> Cut:
+) -> Fit:
     """What to open of model files with their adapters: what fits into `limit` bytes; without one, what was asked for.
 
     Raises `InputError` where nothing fits. A damaged file has no estimate: whoever opens it tells what is wrong.
@@ -155,11 +155,11 @@ def within(
     except ModelError:
         models = []
     if not models:
-        return Cut(parallel, context, Need())
+        return Fit(parallel, context, Need())
     if limit is not None:
         return fit(models, parallel, context, known, sequences=sequences, limit=limit, process=process, on_gpu=on_gpu)
     need = estimate(models, parallel * sequences, context, process, on_gpu)
-    return Cut(parallel, context, need, shortage(need, process))
+    return Fit(parallel, context, need, shortage(need, process))
 
 
 def fit(
@@ -172,7 +172,7 @@ def fit(
     limit: int,
     process: int,
     on_gpu: bool = False,
-) -> Cut:
+) -> Fit:
     """Halve `parallel` down to 1, then `context` down to 512 tokens, until the estimate is within `limit` bytes.
 
     A question takes `sequences` sequences of each engine. Raises `InputError` where even the least does not fit.
@@ -181,24 +181,24 @@ def fit(
     def need(parallel: int, context: int) -> Need:
         return estimate(models, parallel * sequences, context, process, on_gpu)
 
-    asked = cut = Cut(parallel, context, need(parallel, context))
-    while cut.need.total > limit:
-        if cut.parallel > 1:
-            parallel = cut.parallel // 2
-        elif cut.context > LEAST_CONTEXT:
-            context = max(cut.context // 2, LEAST_CONTEXT)
+    asked = fit = Fit(parallel, context, need(parallel, context))
+    while fit.need.total > limit:
+        if fit.parallel > 1:
+            parallel = fit.parallel // 2
+        elif fit.context > LEAST_CONTEXT:
+            context = max(fit.context // 2, LEAST_CONTEXT)
         else:
-            raise InputError(_refusal(models, cut, limit, process, on_gpu, known))
-        cut = Cut(parallel, context, need(parallel, context))
+            raise InputError(_refusal(models, fit, limit, process, on_gpu, known))
+        fit = Fit(parallel, context, need(parallel, context))
     warnings = [
         f"max-memory {_mb(limit)} MB: {name} lowered from {before} to {after}"
         for name, before, after in (
-            ("parallel", asked.parallel, cut.parallel),
-            ("context", asked.context, cut.context),
+            ("parallel", asked.parallel, fit.parallel),
+            ("context", asked.context, fit.context),
         )
         if before != after
     ]
-    return replace(cut, warnings=tuple(warnings))
+    return replace(fit, warnings=tuple(warnings))
 
 
 def shortage(need: Need, process: int) -> tuple[str, ...]:
@@ -215,7 +215,7 @@ def shortage(need: Need, process: int) -> tuple[str, ...]:
     )
 
 
-def _refusal(models: Sequence[ModelFile], cut: Cut, limit: int, process: int, on_gpu: bool, known: Manifest) -> str:
+def _refusal(models: Sequence[ModelFile], fit: Fit, limit: int, process: int, on_gpu: bool, known: Manifest) -> str:
     alone = models[0].path if len(models) == 1 else None
     others_here = _installed(limit, process, on_gpu, known)
     fitting = [name for name, path in others_here.items() if alone is None or not path.samefile(alone)]
@@ -223,8 +223,8 @@ def _refusal(models: Sequence[ModelFile], cut: Cut, limit: int, process: int, on
         f"{' or '.join(fitting)} fits" if fitting else "none on this machine fits, `sgft-edge models list` has more"
     )
     return (
-        f"max-memory: expected at most {_mb(limit)} MB, found an estimate of {cut.need} for one question of "
-        f"{cut.context} tokens: raise the limit, or take a smaller quantization or model; {others}"
+        f"max-memory: expected at most {_mb(limit)} MB, found an estimate of {fit.need} for one question of "
+        f"{fit.context} tokens: raise the limit, or take a smaller quantization or model; {others}"
     )
 
 

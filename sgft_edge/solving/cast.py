@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from sgft_edge.errors import EngineError, InputError
+from sgft_edge.errors import EngineError
 from sgft_edge.host.machine import physical_cores
 from sgft_edge.llama.device import Device, choose
 from sgft_edge.llama.engine import Engine
@@ -16,13 +17,11 @@ from sgft_edge.llama.tokens import template_of
 from sgft_edge.llama.tuning import Tuning, tuning_for
 from sgft_edge.reasoning import prompts
 from sgft_edge.reasoning.backend import Backend, Role
-from sgft_edge.solving.adapters import PROMPTS_KEY, AdapterFile, Chosen, Name, choose_adapters
-from sgft_edge.solving.budget import Need, within
-from sgft_edge.solving.default import choose_default
-from sgft_edge.solving.endpoint import Endpoint, RemoteRole, is_endpoint
-from sgft_edge.store.digests import file_digest
-from sgft_edge.store.manifest import Entry, Manifest
-from sgft_edge.store.places import entry_for, resolve
+from sgft_edge.solving.adapters import PROMPTS_KEY, AdapterFile, Adapters
+from sgft_edge.solving.budget import Fit, Need, within
+from sgft_edge.solving.endpoint import Endpoint, RemoteRole
+from sgft_edge.solving.wanted import Found, Wanted, look_up
+from sgft_edge.store.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,100 +62,66 @@ class Cast:
             engine.close()
 
 
-def open_cast(
-    guide: Name | None,
-    answerer: Name | None,
-    adapter: Name,
-    answerer_adapter: Name,
-    *,
-    plan: str,
-    context: int,
-    parallel: int,
-    threads: int | None,
-    device: str,
-    require_gpu: bool,
-    max_memory: int | None = None,
-) -> Cast:
-    """Load what `Solver.open` names, with room for `parallel` questions; nothing stays open where that fails."""
-    counts = {"context": context, "parallel": parallel, "threads": threads or 1}
-    if max_memory is not None:
-        counts["max-memory"] = max_memory
-    for name, value in counts.items():
-        if value < 1:
-            raise InputError(f"{name}: expected at least 1, found {value}")
+def open_cast(wanted: Wanted) -> Cast:
+    """Find, fit and load what is wanted; nothing stays open where that fails."""
     known = Manifest.load()
-    if guide is None:
-        guide = choose_default(max_memory, context, known).name
-    names = {"guide": guide, "answerer": guide if answerer is None else answerer}
-    files = {role: resolve(name, known) for role, name in names.items() if not is_endpoint(name)}
-    one = files["guide"].samefile(files["answerer"]) if len(files) == 2 else names["guide"] == names["answerer"]
-    for role, wanted in (("guide", adapter), ("answerer", answerer_adapter)):
-        if role not in files and wanted not in ("auto", "none"):
-            raise InputError(f"expected no adapter for {names[role]}, an endpoint has its own, found {wanted}")
-    chosen = choose_adapters(guide, adapter, names["answerer"], answerer_adapter, known, one_model=one)
-    models = {role: files[role].name if role in files else str(name) for role, name in names.items()}
-    digests = {role: file_digest(files[role]) if role in files else str(name) for role, name in names.items()}
-    for part, found in chosen.by_name.items():
-        models[part], digests[part] = found.path.name, file_digest(found.path)
-    if plan == "auto":
-        plan = chosen.guide.plan if chosen.guide else "first"
-    where = choose(device, require_gpu)
-    sequences = 2 if one and plan == "stepwise" and (not files or _apart(chosen)) else 1
-    cut = within(
-        _files_with_adapters(files, chosen, one),
-        parallel,
-        context,
+    found = look_up(wanted, known)
+    device = choose(wanted.device, wanted.require_gpu)
+    fit = within(
+        found.loaded,
+        wanted.parallel,
+        wanted.context,
         known,
-        sequences=sequences,
-        limit=max_memory,
-        on_gpu=where.is_gpu,
+        sequences=found.sequences,
+        limit=wanted.max_memory,
+        on_gpu=device.is_gpu,
     )
-    slots = cut.parallel * sequences
-    opened: list[Backend] = []
-    warnings = cut.warnings
-    try:
-        for role in ("guide",) if one else ("guide", "answerer"):
-            if role not in files:
-                opened.append(Endpoint(str(names[role]), slots))
-                continue
-            tuning, doubts = _tuning(digests[role], threads, where)
+    with ExitStack() as opened:
+        return _opened(wanted, found, fit, device, opened)
+
+
+def _opened(wanted: Wanted, found: Found, fit: Fit, device: Device, opened: ExitStack) -> Cast:
+    digests, warnings = found.digests(), list(fit.warnings)
+    backends: list[Backend] = []
+    for role in ("guide",) if found.one_model else ("guide", "answerer"):
+        if role in found.files:
+            tuning, doubts = _tuning(digests[role], wanted.threads, device)
             warnings += doubts
-            kind = (
-                f"{slots} slots, batch {tuning.batch}, threads {tuning.threads} and {tuning.prefill_threads}, "
-                f"KV {tuning.kv_type}, flash attention {tuning.flash_attention}"
-            )
-            opened.append(
-                Engine(
-                    files[role],
-                    slots=slots,
-                    window=cut.context,
-                    device=where,
-                    prefixes=PrefixStore((digests[role], where.name, kind)),
-                    tuning=tuning,
-                )
-            )
-        offloaded = sum(engine.model.offloaded_layers for engine in opened if isinstance(engine, Engine))
-        if require_gpu and not offloaded:
-            raise EngineError(f"--require-gpu: no layer was offloaded to {where.name}: use --device cpu or a GPU build")
-        roles = {"guide": _role("guide", opened[0], chosen), "answerer": _role("answerer", opened[-1], chosen)}
-        entry = entry_for(names["answerer"], known)
-        return Cast(
-            guide=roles["guide"],
-            answerer=roles["answerer"],
-            plan=plan,
-            models=models,
-            digests={**digests, "prompts": prompts.digest()},
-            device=where.name if files else "endpoint",
-            offloaded_layers=offloaded,
-            auto=_strategy(chosen, entry, named=not {adapter, answerer_adapter} <= {"auto", "none"}),
-            auto_choices=entry.auto_choices if entry else None,
-            need=cut.need,
-            warnings=(*dict.fromkeys(warnings), *_warnings(roles.values(), chosen), *_unused(chosen.guide, plan)),
-        )
-    except BaseException:
-        for backend in opened:
-            backend.close()
-        raise
+            backend: Backend = _engine(found.files[role], digests[role], fit, found.sequences, device, tuning)
+        else:
+            backend = Endpoint(str(found.names[role]), fit.parallel * found.sequences)
+        opened.callback(backend.close)
+        backends.append(backend)
+    offloaded = sum(backend.model.offloaded_layers for backend in backends if isinstance(backend, Engine))
+    if wanted.require_gpu and not offloaded:
+        raise EngineError(f"--require-gpu: no layer was offloaded to {device.name}: use --device cpu or a GPU build")
+    roles = [_role(name, at, found.adapters) for name, at in (("guide", backends[0]), ("answerer", backends[-1]))]
+    warnings += [*_warnings(roles, found.adapters), *_unused(found.adapters.guide, found.plan)]
+    cast = Cast(
+        guide=roles[0],
+        answerer=roles[1],
+        plan=found.plan,
+        models=found.models,
+        digests={**digests, "prompts": prompts.digest()},
+        device=device.name if found.files else "endpoint",
+        offloaded_layers=offloaded,
+        auto=found.strategy,
+        auto_choices=found.entry.auto_choices if found.entry else None,
+        need=fit.need,
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+    opened.pop_all()  # the cast closes them
+    return cast
+
+
+def _engine(path: Path, digest: str, fit: Fit, sequences: int, device: Device, tuning: Tuning) -> Engine:
+    slots = fit.parallel * sequences
+    kind = (
+        f"{slots} slots, batch {tuning.batch}, threads {tuning.threads} and {tuning.prefill_threads}, "
+        f"KV {tuning.kv_type}, flash attention {tuning.flash_attention}"
+    )
+    store = PrefixStore((digest, device.name, kind))
+    return Engine(path, slots=slots, window=fit.context, device=device, prefixes=store, tuning=tuning)
 
 
 def _tuning(digest: str, threads: int | None, device: Device) -> tuple[Tuning, tuple[str, ...]]:
@@ -166,38 +131,16 @@ def _tuning(digest: str, threads: int | None, device: Device) -> tuple[Tuning, t
     return found or Tuning(cores, cores), warnings
 
 
-def _files_with_adapters(files: Mapping[str, Path], chosen: Chosen, one: bool) -> dict[Path, Sequence[Path]]:
-    """The model files that are opened, each with the adapters that are loaded onto it."""
-    seats = {"guide": ("guide", "answerer")} if one else {role: (role,) for role in files}
-    return {
-        files[seat]: [file.path for role in roles for file in chosen.by_task(role).values()]
-        for seat, roles in seats.items()
-        if seat in files
-    }
-
-
-def _role(name: str, engine: Backend, chosen: Chosen) -> Role:
+def _role(name: str, engine: Backend, adapters: Adapters) -> Role:
     if isinstance(engine, Endpoint):
         return RemoteRole(name, engine)
     assert isinstance(engine, Engine)
-    adapters = {task: engine.adapter(file.path) for task, file in chosen.by_task(name).items()}
-    return LocalRole(name, engine, template_of(engine.model), adapters)
+    on = {task: engine.adapter(file.path) for task, file in adapters.by_task(name).items()}
+    return LocalRole(name, engine, template_of(engine.model), on)
 
 
-def _apart(chosen: Chosen) -> bool:
-    """Whether the roles of one model execute a guidance with weights of their own."""
-    used = [chosen.by_task(role).get(prompts.EXECUTE) for role in ("guide", "answerer")]
-    return len({file and file.path.resolve() for file in used}) > 1
-
-
-def _strategy(chosen: Chosen, entry: Entry | None, named: bool) -> str | None:
-    """What adapters that somebody named were trained for; else what was measured, or what those at hand are for."""
-    measured = entry.auto if entry else None
-    return chosen.strategy or measured if named else measured or chosen.strategy
-
-
-def _warnings(roles: Iterable[Role], chosen: Chosen) -> tuple[str, ...]:
-    files = {found.path: found for found in chosen.by_name.values()}
+def _warnings(roles: Iterable[Role], adapters: Adapters) -> tuple[str, ...]:
+    files = {found.path: found for found in adapters.by_name.values()}
     local = (role for role in roles if isinstance(role, LocalRole))
     loaded = {adapter.path: adapter for role in local for adapter in role.adapters.values()}
     warnings = []

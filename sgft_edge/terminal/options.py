@@ -117,6 +117,11 @@ def open_solver(given: dict[str, Any], settings: Settings, parallel: int = 1, be
     return solver
 
 
+def with_model(given: dict[str, Any], guide: str) -> dict[str, Any]:
+    """The options with another model in both roles, and what comes with it."""
+    return {**given, "guide": guide, "answerer": None, "adapter": "auto", "answerer_adapter": "auto"}
+
+
 def _limit(given: dict[str, Any]) -> int | None:
     from sgft_edge.solving.budget import parse_size
 

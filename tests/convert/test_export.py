@@ -31,8 +31,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from convert import tokenizer_files, vocabulary
 from convert.logits import GgufModel
-from sgft_edge.llama.binding import build
 from sgft_edge.llama.engine import Engine
+from sgft_edge.llama.library import fingerprint
 
 LLAMA_CPP = Path(os.environ.get("SGFT_EDGE_TEST_LLAMA_CPP", "/tmp/dev/sdist/llama_cpp_python-0.3.36/vendor/llama.cpp"))
 
@@ -298,7 +298,7 @@ def test_activated_lora(shop, tmp_path):
 
 
 def test_merge_in_bfloat16(shop, tmp_path):
-    if "AVX = 1" in build() and "AVX2 = 1" not in build():
+    if "AVX = 1" in fingerprint() and "AVX2 = 1" not in fingerprint():
         pytest.skip("llama.cpp 0.3.36's bfloat16 is not a number on x86-64 without AVX2, and the export refuses it")
     base, lora = shop.base(), shop.lora()
     assert shop.export(lora, tmp_path / "out", "--dtype", "bfloat16", "--quant", "BF16,Q8_0", "--format", "both") == 0

@@ -19,7 +19,7 @@ from oracle import NoSource, llama_cpp_source
 from servers import LocalServer, QuietHandler, serving
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, StableLmConfig
 
-from sgft_edge.llama.binding import Model
+from sgft_edge.llama.model import Model
 from sgft_edge.store import digests, places
 
 

@@ -27,7 +27,7 @@ from convert.quantize import (
     quantize,
 )
 from sgft_edge.errors import InputError
-from sgft_edge.llama.binding import Model
+from sgft_edge.llama.model import Model
 
 NEED_MATRIX = {"Q2_K_S", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ2_M", "IQ3_XXS", "IQ3_XS"}
 NOT_WRITABLE = ("Q8_1", "Q8_K", "I8", "I16", "I32", "I64", "F64")

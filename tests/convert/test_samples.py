@@ -10,7 +10,7 @@ import tiny
 
 from convert.samples import TEXT_CHUNK, Sample, read_samples, samples_for
 from sgft_edge.errors import InputError
-from sgft_edge.llama.binding import Model
+from sgft_edge.llama.model import Model
 from sgft_edge.llama.tokens import prompt_tokens, template_of
 from sgft_edge.reasoning import prompts
 from sgft_edge.reasoning.question import Question

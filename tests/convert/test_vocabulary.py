@@ -23,7 +23,7 @@ from convert.header import Metadata
 from convert.model_gguf import write_model
 from convert.verify import HARD_STRINGS
 from sgft_edge.errors import ModelError
-from sgft_edge.llama.binding import Model
+from sgft_edge.llama.model import Model
 
 TOKENS, KINDS, SCORES, MERGES = (f"tokenizer.ggml.{key}" for key in ("tokens", "token_type", "scores", "merges"))
 BPE_SIZE = 515

@@ -12,8 +12,8 @@ from solvers import open_tiny
 from texts import TEXT, ids
 
 from sgft_edge import Question, Settings
-from sgft_edge.llama.binding import Adapter
 from sgft_edge.llama.engine import Cell, Engine
+from sgft_edge.llama.model import Adapter
 from sgft_edge.llama.prefixes import PrefixStore
 from sgft_edge.reasoning.backend import Usage
 from sgft_edge.solver import Solver

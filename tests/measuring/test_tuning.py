@@ -20,6 +20,7 @@ from sgft_edge.llama.engine import Engine
 from sgft_edge.llama.tuning import Tuning, keep, tuning_for
 from sgft_edge.measuring.search import DRAFTS, Speed, draft, search, thread_counts
 from sgft_edge.solving.cast import open_cast
+from sgft_edge.solving.wanted import Wanted
 from sgft_edge.store.digests import file_digest
 from sgft_edge.store.manifest import Entry, put
 
@@ -158,10 +159,7 @@ def test_a_file_that_cannot_be_written(folders: Path) -> None:
 
 
 def opened(path: Path, threads: int | None = None):  # type: ignore[no-untyped-def]
-    return open_cast(
-        path, None, "none", "none", plan="auto", context=512, parallel=1, threads=threads, device="cpu",
-        require_gpu=False,
-    )  # fmt: skip
+    return open_cast(Wanted(guide=path, adapter="none", context=512, threads=threads, device="cpu"))
 
 
 def test_a_solver_takes_it_and_a_users_threads_go_before_it(llama: Path) -> None:

@@ -8,15 +8,14 @@ from tiny import tiny_model
 from sgft_edge.reasoning import prompts
 from sgft_edge.reasoning.question import Question
 from sgft_edge.solving.cast import open_cast
+from sgft_edge.solving.wanted import Wanted
 
 QUESTION = Question("A shop sells 5 bikes for 120 dollars each. How much is that?")
 
 
 def test_guide_and_answerer_read_the_same_tokens_up_to_the_end_of_the_question(tmp_path: Path) -> None:
     path = tiny_model(tmp_path / "tiny.gguf")
-    cast = open_cast(
-        path, None, "none", "none", plan="first", context=1024, parallel=1, threads=1, device="cpu", require_gpu=False
-    )
+    cast = open_cast(Wanted(guide=path, adapter="none", plan="first", context=1024, threads=1, device="cpu"))
     try:
         guide, fixed = cast.guide.tokens(prompts.guide(QUESTION))
         answerer, same_fixed = cast.answerer.tokens(prompts.execute(QUESTION))

@@ -12,8 +12,10 @@ from sgft_edge import cli, solve
 from sgft_edge.errors import InputError, ModelError
 from sgft_edge.host import machine
 from sgft_edge.host.machine import Memory
-from sgft_edge.llama.binding import Context, Model, log_lines
+from sgft_edge.llama.context import Context
 from sgft_edge.llama.engine import Engine
+from sgft_edge.llama.library import log_lines
+from sgft_edge.llama.model import Model
 from sgft_edge.llama.tuning import Tuning
 from sgft_edge.solver import Solver
 from sgft_edge.solving import budget

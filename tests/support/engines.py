@@ -11,8 +11,8 @@ from pathlib import Path
 import llama_cpp.llama_cpp as c
 import numpy as np
 
-from sgft_edge.llama.binding import Adapter
 from sgft_edge.llama.engine import Engine, Request, Sequence
+from sgft_edge.llama.model import Adapter
 from sgft_edge.reasoning.backend import Completion, Usage
 from sgft_edge.reasoning.settings import Sampling
 

@@ -13,7 +13,7 @@ from exports import load
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import cross_entropy
 
-from sgft_edge.llama.binding import Model
+from sgft_edge.llama.model import Model
 from sgft_edge.reasoning import prompts
 from sgft_edge.reasoning.question import Question
 from train.check_sg import read_sg

@@ -11,7 +11,7 @@ import tiny
 from convert import export_gguf
 from sgft_edge.answers.extraction import is_correct
 from sgft_edge.errors import InputError
-from sgft_edge.llama.binding import Model
+from sgft_edge.llama.model import Model
 from sgft_edge.llama.tokens import prompt_tokens, template_of
 from sgft_edge.reasoning import prompts
 from sgft_edge.reasoning.question import Question

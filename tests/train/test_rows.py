@@ -12,8 +12,8 @@ import tiny
 from gguf import GGUFValueType
 
 from sgft_edge.errors import InputError, SgftError
-from sgft_edge.llama.binding import Model
 from sgft_edge.llama.engine import Engine
+from sgft_edge.llama.model import Model
 from sgft_edge.llama.role import LocalRole, LocalTurn
 from sgft_edge.llama.tokens import prompt_tokens, template_of
 from sgft_edge.reasoning import exact, prompts

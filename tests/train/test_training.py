@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 from convert import export_gguf
-from sgft_edge.llama.binding import Model
+from sgft_edge.llama.model import Model
 from sgft_edge.llama.tokens import prompt_tokens, template_of
 from sgft_edge.reasoning import prompts
 from train import sgft
