@@ -258,7 +258,7 @@ def test_readme(recorded):
         told["origin"]["base_digest"][:16],
         told["origin"]["adapter_digest"][:16],
         "d" * 64,
-        "learning_rate",
+        '"rate": 0.0002',
         importlib.metadata.version("transformers"),
         told["origin"]["command"],
         "sgft-edge models add",

@@ -224,7 +224,9 @@ def test_any_bytes_are_a_result_or_a_model_error(tiny_files: Path, content: byte
         return
 
 
-@pytest.mark.parametrize("module", ["adapters", "budget", "default", "gguf", "manifest", "sizes", "digests", "places"])
+@pytest.mark.parametrize(
+    "module", ["store.header", "store.places", "solving.adapters", "solving.budget", "solving.default", "solving.sizes"]
+)
 def test_what_reads_headers_needs_no_llama_cpp(module: str) -> None:
     code = f"import sys, sgft_edge.{module}; print(*{{m.partition('.')[0] for m in sys.modules}})"
     printed = subprocess.check_output([sys.executable, "-c", code], text=True)

@@ -163,7 +163,7 @@ def test_entry_round_trip():
 
 def test_package_models_in_a_wheel(tmp_path):
     """The wheel puts models/ into the package as shipped/, as pyproject.toml says."""
-    checkout = Path(sgft_edge.store.manifest.__file__).parents[1]
+    checkout = Path(sgft_edge.store.manifest.__file__).parents[2]
     project = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))
     for source, target in project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"].items():
         shutil.copytree(checkout / source, tmp_path / target)
