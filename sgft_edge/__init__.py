@@ -16,16 +16,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sgft_edge.errors import SgftError
+    from sgft_edge.errors import ContextOverflow, EngineError, InputError, ModelMissing, SgftError
     from sgft_edge.reasoning.question import Question
     from sgft_edge.reasoning.settings import Sampling, Settings
     from sgft_edge.reasoning.solution import Event, Solution, Step
     from sgft_edge.solver import Solver
 
-__all__ = ["Event", "Question", "Sampling", "Settings", "SgftError", "Solution", "Solver", "Step", "__version__"]
-
 _HOMES = {
+    "ContextOverflow": "errors",
+    "EngineError": "errors",
     "Event": "reasoning.solution",
+    "InputError": "errors",
+    "ModelMissing": "errors",
     "Question": "reasoning.question",
     "Sampling": "reasoning.settings",
     "Settings": "reasoning.settings",
@@ -34,6 +36,21 @@ _HOMES = {
     "Solver": "solver",
     "Step": "reasoning.solution",
 }
+__all__ = [
+    "ContextOverflow",
+    "EngineError",
+    "Event",
+    "InputError",
+    "ModelMissing",
+    "Question",
+    "Sampling",
+    "Settings",
+    "SgftError",
+    "Solution",
+    "Solver",
+    "Step",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:
