@@ -14,7 +14,6 @@ from fractions import Fraction
 
 from sgft_edge.errors import EvaluationError
 from sgft_edge.text.arithmetic import evaluate, format_value
-from sgft_edge.text.gbnf import FREE_NUMBER, sum_rules
 
 MAX_LINES = 64
 MAX_LENGTH = 4_000  # characters
@@ -143,20 +142,3 @@ def _evaluate(expression: str, values: dict[str, Fraction], line: int, column: i
         return evaluate(" " * column + expression, values)
     except EvaluationError as error:
         raise EvaluationError(f"line {line}, {error}") from None
-
-
-# Holds the body of a function to 24 lines of 4-space-indented assignments and comments that end with a `return`.
-PROGRAM_GRAMMAR = "\n".join(
-    [
-        r'root ::= line{0,23} "    return " sum0 "\n"',
-        r'line ::= "    " (name " = " sum0 | "# " [^\n]{1,100}) "\n"',
-        r"name ::= [a-z_] [a-z0-9_]{0,39}",
-        r'operator ::= " "? ("//" | [-+*/%]) " "?',
-        f"number ::= {FREE_NUMBER}",
-        *sum_rules(
-            "number | name",
-            group='("int" | "round")? "(" {sum} ")" | "round(" {sum} ", " [0-9] ")"',
-        ),
-        "",
-    ]
-)

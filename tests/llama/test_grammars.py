@@ -15,6 +15,7 @@ from engines import (
     sampled_tokens,
 )
 from gbnf_regex import as_regex
+from program_grammar import PROGRAM_GRAMMAR
 from texts import TEXT, ids, sampled
 
 from sgft_edge.errors import (
@@ -142,8 +143,8 @@ def test_whatever_the_step_grammar_lets_through_is_one_line(wide: Engine) -> Non
 
 
 def test_whatever_the_program_grammar_lets_through_runs(wide: Engine) -> None:
-    pattern = as_regex(program.PROGRAM_GRAMMAR)
-    for completion in sampled(wide, program.PROGRAM_GRAMMAR, range(6), 900):
+    pattern = as_regex(PROGRAM_GRAMMAR)
+    for completion in sampled(wide, PROGRAM_GRAMMAR, range(6), 900):
         text = completion.text
         if completion.finish == "end":
             assert re.fullmatch(pattern, text)

@@ -5,9 +5,10 @@ import pytest
 from gbnf_regex import as_regex
 from hypothesis import given
 from hypothesis import strategies as st
+from program_grammar import PROGRAM_GRAMMAR
 
 from sgft_edge.errors import EvaluationError
-from sgft_edge.text.program import PROGRAM_GRAMMAR, Assignment, run
+from sgft_edge.text.program import Assignment, run
 
 F = Fraction
 
