@@ -19,31 +19,17 @@ from sgft_edge.errors import InputError
 from sgft_edge.reasoning.computed import calculation_of
 from sgft_edge.reasoning.prompts import ANSWER
 from sgft_edge.reasoning.question import Question
+from sgft_edge.reasoning.routing import asks, asks_quantity, is_problem
 from sgft_edge.text.numerals import numbers_in
 
 Message = tuple[str, str]
 ROLES = ("system", "user", "assistant")
 
-_QUANTITY = re.compile(
-    r"\bhow (?:many|much|long|far|fast|old|tall|heavy|deep|wide|high|often|big|large)\b"
-    r"|\b(?:total|altogether|in all|sum|difference|product|average|mean|median|ratio|percent(?:age)?|remain(?:s|ing)?"
-    r"|left|cost|price|profit|change|area|volume|perimeter|speed|distance|probability|calculate|compute|solve|evaluate)\b"
-    r"|[0-9)]\s*[-+*/×÷^=%]\s*[0-9(]|[0-9]\s*%",
-    re.IGNORECASE,
-)
-_ASKS = re.compile(
-    r"\?|\b(?:find|calculate|compute|solve|evaluate|determine|work out|what is|what's)\b|=\s*$", re.IGNORECASE
-)
 _FOLLOWS = re.compile(
     r"^\W*(?:and|but|so|then|now|what if|what about|how about|what would|if|suppose|instead|same|again|with|for)\b"
     r"|\b(?:instead|again|the same|as before|this time|it|they|them|those|these|that)\b",
     re.IGNORECASE,
 )
-
-
-def is_problem(text: str) -> bool:
-    """Whether a message asks for something to be worked out from its own numbers."""
-    return len(numbers_in(text)) > 1 and bool(_QUANTITY.search(text)) and bool(_ASKS.search(text))
 
 
 def question_of(messages: Sequence[Message], choices: Mapping[str, str] | None = None) -> Question:
@@ -97,8 +83,7 @@ def _goes_on(text: str) -> bool:
         return False
     if is_problem(text) and not re.match(r"\W*(?:and|but|what if|what about|how about|instead)\b", text, re.IGNORECASE):
         return False
-    asks = _ASKS.search(text) or _QUANTITY.search(text)
-    return bool(asks and _FOLLOWS.search(text) and (numbers_in(text) or _QUANTITY.search(text)))
+    return bool(asks(text) and _FOLLOWS.search(text) and (numbers_in(text) or asks_quantity(text)))
 
 
 def _worked_through(messages: Sequence[Message]) -> list[str]:

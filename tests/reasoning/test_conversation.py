@@ -3,7 +3,8 @@
 import pytest
 
 from sgft_edge.errors import InputError
-from sgft_edge.reasoning.conversation import is_problem, question_of, strategy_for
+from sgft_edge.reasoning.conversation import question_of, strategy_for
+from sgft_edge.reasoning.routing import is_problem
 
 BIKES = "A shop sells 5 bikes for 120 dollars each and pays 75 dollars for parts. What is left?"
 REPLY = "1. Find the money from all bikes.\n 5 * 120 = 600\nThe answer is 525."
