@@ -39,7 +39,7 @@ def test_a_question_is_planned_computed_and_answered(page: object) -> None:
     page.keyboard.press("Enter")
     expect(page.locator(".turn .how")).to_be_visible(timeout=60_000)
     steps = page.locator(".plan ol > li")
-    assert steps.count() >= 2
+    assert steps.count() >= 1
     expect(page.locator(".answer")).to_contain_text("The answer is")
     expect(page.locator("#speed")).to_contain_text("tokens/s")
     expect(page.locator("#memory")).to_contain_text("MB")
