@@ -29,15 +29,25 @@ from sgft_edge.text.numerals import numbers_in
 
 EXPRESSION_TOKENS = 48
 STEP_TOKENS = 64
+_BELOW_ZERO = re.compile(
+    r"(?<![0-9])[-−][0-9]|\b(?:below|minus|negative|debts?|owes?|overdra\w+|balance|account|loss|deficit"
+    r"|temperatur\w*|degrees?|grad|degrés|grados|celsius|fahrenheit|sea level|unter|schulden|perte|deudas?|bajo cero)\b"
+    r"|°|负|欠|零下|度",
+    re.IGNORECASE,
+)
 _PERCENTAGE = re.compile(r"(?<![0-9.,])[0-9.,]+ ?(?:%|percent)")
 
 Writes = Generator[Request, Completion, None]
 
 
 def exact(task: Task) -> Writing:
-    """Guidance and exact execution; where that fails twice, or once with a guidance that was given, strategy `sg`."""
+    """Guidance and exact execution; where that fails twice, or once with a guidance that was given, strategy `sg`.
+
+    A plan that leads below zero where nothing can be is made once more; where both do, the first one stands.
+    """
     notes: list[str] = []
     guidance: str | None = None
+    doubtful: Execution | None = None
     for sampling in (task.settings.sampling, again(task.settings.sampling)):
         try:
             if stepwise(task.question, task.settings):
@@ -48,15 +58,25 @@ def exact(task: Task) -> Writing:
                 steps = parse(guidance)
                 execution = Execution(task, (task.answerer,))
                 yield from execution.compute(steps)
-            draft = yield from conclude(task, "exact", execution.value)
-            return replace(draft, guidance=execution.guidance.text, steps=tuple(execution.steps), notes=notes)
+            if not execution.falls_below_zero:
+                return (yield from _concluded(task, execution, notes))
+            doubtful = doubtful or execution
+            if task.question.guidance is None and doubtful is execution:
+                notes.append(task.note("a value is below zero, where none can be: planning again"))
         except (GuidanceError, EvaluationError) as e:
             notes.append(task.note(f"not executed exactly: {e}"))
-            if task.question.guidance is not None:
-                break
+        if task.question.guidance is not None:
+            break
+    if doubtful is not None:
+        return (yield from _concluded(task, doubtful, notes))
     notes.append(task.note("answering freely along the guidance instead"))
     draft = yield from sg(task, guidance)
     return replace(draft, notes=notes)
+
+
+def _concluded(task: Task, execution: Execution, notes: list[str]) -> Writing:
+    draft = yield from conclude(task, "exact", execution.value)
+    return replace(draft, guidance=execution.guidance.text, steps=tuple(execution.steps), notes=notes)
 
 
 class Execution:
@@ -80,6 +100,14 @@ class Execution:
         if not self._values:
             raise EvaluationError("expected a step with something to compute, found none")
         return self._values[-1]
+
+    @property
+    def falls_below_zero(self) -> bool:
+        """Whether a value is below zero though the question speaks of nothing that can be.
+
+        Raises `EvaluationError` where no step computed a value.
+        """
+        return min(self.value, *self._values) < 0 and not _BELOW_ZERO.search(self._task.question.text)
 
     def compute(self, guidance: Guidance) -> Writes:
         """Carry out a guidance that is whole."""

@@ -27,7 +27,8 @@ def test_values_are_computed_and_written_back() -> None:
 
 
 def test_rounded_values_stay_exact_for_later_steps() -> None:
-    draft, *_ = solve(exact.exact, [whole(PLAN + "\n3. Say it.")], ["10 / 3", "3.3333 * 3", "0 - 3.3333 * 6"])
+    debt = Question(f"{QUESTION.text} Say the debt as a negative number.")
+    draft, *_ = solve(exact.exact, [whole(PLAN + "\n3. Say it.")], ["10 / 3", "3.3333 * 3", "0 - 3.3333 * 6"], debt)
     assert [step.value for step in draft.steps] == ["3.3333", "10", "-20"]
     assert draft.steps[1].expression == "3.3333 * 3"
 
@@ -97,6 +98,33 @@ def test_stepwise_ends_after_six_steps() -> None:
     guide = [text for n in range(1, 7) for text in (f" Step {n}.", f"{n + 1}.")][:-1]
     draft, *_ = solve(exact.exact, guide, ["1 + 1"] * 6, plan="stepwise")
     assert len(draft.steps) == 6
+
+
+LEFT = Question("A pet store has 13 siamese and 5 house cats and sells 15 of them. How many are left?")
+
+
+def test_what_falls_below_zero_where_nothing_can_is_planned_again() -> None:
+    once, twice = [whole("1. Take the sold from the siamese cats.")], [whole("1. Add them.\n2. Find what is left.")]
+    draft, guide, *_ = solve(exact.exact, [*once, *twice], ["13 - 15", "13 + 5", "18 - 15"], LEFT)
+    assert (draft.solved_by, draft.answer, draft.notes) == (
+        "exact",
+        "3",
+        ["a value is below zero, where none can be: planning again"],
+    )
+    assert guide.asked[1]["sampling"].temperature > 0
+    draft, *_ = solve(exact.exact, [*once, *once], ["13 - 15", "5 - 15"], LEFT)
+    assert (draft.answer, len(draft.notes)) == ("-2", 1)  # the first stands where the second is no better
+    draft, *_ = solve(exact.exact, [*once, whole("nothing")], ["13 - 15"], LEFT)
+    assert (draft.solved_by, draft.answer, len(draft.notes)) == ("exact", "-2", 2)
+
+
+def test_what_may_fall_below_zero_is_planned_once() -> None:
+    cold = Question("It is 6 degrees and gets 11 degrees colder. How cold is it then?")
+    draft, *_ = solve(exact.exact, [whole("1. Take the fall from the start.")], ["6 - 11"], cold)
+    assert (draft.answer, draft.notes) == ("-5", [])
+    given = Question(LEFT.text, guidance="1. Take the sold from the siamese cats.")
+    draft, *_ = solve(exact.exact, [], ["13 - 15"], given)
+    assert (draft.answer, draft.notes) == ("-2", [])
 
 
 def test_grounded_operands_are_those_of_the_problem() -> None:
