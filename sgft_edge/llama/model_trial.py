@@ -7,6 +7,7 @@ llama.cpp ends the process, the step without a line is the one that did it.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _TEXT = "Anna has 12 apples, gives 3 away and asks:\n\t“What is left?” ½ ÷ 日本 <|im_start|> 🙂"
 _GRAMMAR = "root ::= [0-9]+"
 _WINDOW = 256  # tokens
+_THREADS = 16  # at most: the stack of each counts as memory
 _TOKENS = 6  # of the text's beginning and of its end: a large model reads them in seconds
 _START_S = 60.0  # for Python and llama.cpp, on a machine that has little time for them
 _LASTING = {"SIGABRT", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGTRAP", "SIGXCPU"}  # what a file does each time
@@ -127,7 +129,7 @@ def _answers(steps: Sequence[Step]) -> Iterator[list[str] | None]:
                 if engine is not None:
                     engine.close()
                 engine = None
-                engine = Engine(Path(step.model), window=_WINDOW, threads=physical_cores())
+                engine = Engine(Path(step.model), window=_WINDOW, threads=min(physical_cores(), _THREADS))
                 opened = step.model
             _use(engine, None if step.adapter is None else Path(step.adapter))
             yield None
@@ -194,9 +196,10 @@ def main() -> int:
     from sgft_edge.llama.library import fingerprint
 
     steps = [Step(**step) for step in json.load(sys.stdin)]
-    print(json.dumps(fingerprint()), flush=True)
-    for answer in _answers(steps):
-        print(json.dumps(answer), flush=True)
+    with os.fdopen(os.dup(1), "w") as output:
+        os.dup2(2, 1)  # what libraries print is no answer
+        for line in itertools.chain([fingerprint()], _answers(steps)):
+            print(json.dumps(line), file=output, flush=True)
     return 0
 
 

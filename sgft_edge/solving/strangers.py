@@ -67,25 +67,56 @@ def try_out(loaded: Mapping[Path, Sequence[Path]], known: Manifest | None = None
     Raises `ModelError` for the first that does not open, and `EngineError` where llama.cpp does not load. `fresh`
     tries what was tried before too.
     """
-    frozen = getattr(sys, "frozen", False) or not sys.executable  # inside another program there is no Python to start
-    if frozen or os.environ.get("SGFT_EDGE_TRIAL", "").lower() == "off":
+    if _switched_off():
         return
-    trusted = {entry.sha256 for entry in (known or Manifest.load()).entries.values() if not entry.own}
-    pairs = list(dict.fromkeys(_pairs(loaded)))
-    strangers = [(pair, digests) for pair in pairs if not trusted.issuperset(digests := pair.digests)]
     untried = []
-    for pair, digests in strangers:
+    for pair, digests in _strangers(loaded, known):
         verdict = None if fresh else _remembered(digests)
         if verdict is None:
             untried.append((pair, digests))
         elif verdict.fault is not None:
             raise _error(pair, verdict.fault)
+    for pair, fault in _tried(untried):
+        if fault is not None:
+            raise _error(pair, fault)
+
+
+def try_ahead(several: Sequence[Mapping[Path, Sequence[Path]]]) -> None:
+    """Try the files of several openings in one process, as long as it lives; each then costs its opening no time.
+
+    Raises `EngineError` where llama.cpp does not load; what does not open is told by `try_out`.
+    """
+    if _switched_off():
+        return
+    untried: dict[tuple[str, ...], _Pair] = {}
+    for loaded in several:
+        with suppress(ModelError):
+            untried |= {digests: pair for pair, digests in _strangers(loaded, None) if _remembered(digests) is None}
+    for _ in _tried([(pair, digests) for digests, pair in untried.items()]):
+        pass
+
+
+def _switched_off() -> bool:
+    frozen = getattr(sys, "frozen", False) or not sys.executable  # inside another program there is no Python to start
+    return bool(frozen) or os.environ.get("SGFT_EDGE_TRIAL", "").lower() == "off"
+
+
+def _strangers(
+    loaded: Mapping[Path, Sequence[Path]], known: Manifest | None
+) -> Iterator[tuple[_Pair, tuple[str, ...]]]:
+    """Models, and adapters on them, that the package's manifest does not have, with their digests."""
+    trusted = {entry.sha256 for entry in (known or Manifest.load()).entries.values() if not entry.own}
+    for pair in dict.fromkeys(_pairs(loaded)):
+        if not trusted.issuperset(digests := pair.digests):
+            yield pair, digests
+
+
+def _tried(untried: Sequence[tuple[_Pair, tuple[str, ...]]]) -> Iterator[tuple[_Pair, Fault | None]]:
     found = outcomes([pair.step() for pair, _ in untried])
     for (pair, digests), (library, fault) in zip(untried, found, strict=True):
         if fault is None or fault.lasting:
             _remember(digests, library, fault)
-        if fault is not None:
-            raise _error(pair, fault)
+        yield pair, fault
 
 
 def try_entry(entry: Entry, file: Path, known: Manifest) -> None:
@@ -139,7 +170,5 @@ def _error(pair: _Pair, fault: Fault) -> ModelError:
     if fault.kind not in ("", "EngineError"):
         return kind(f"{pair.file}: {fault.reason}")
     what = "an adapter" if pair.adapter else "a model"
-    return kind(
-        f"{pair.file}: expected {what} that opens, found one that does not: {fault.reason}: "
-        "fetch or convert the file anew"
-    )
+    mend = "fetch or convert the file anew" if fault.lasting else "free some memory and try again, or take another file"
+    return kind(f"{pair.file}: expected {what} that opens, found one that does not: {fault.reason}: {mend}")

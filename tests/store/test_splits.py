@@ -19,6 +19,8 @@ from sgft_edge import models
 from sgft_edge.bundle import _carried, _write
 from sgft_edge.errors import ModelError, PullError
 from sgft_edge.host.files import models_folder
+from sgft_edge.installation.diagnosis import examine
+from sgft_edge.solving.default import choose_default
 from sgft_edge.solving.sizes import Sizes
 from sgft_edge.store import places
 from sgft_edge.store.digests import file_digest
@@ -150,3 +152,10 @@ def test_a_pull_of_one_part_is_refused(split: Path) -> None:
     with pytest.raises(PullError, match=r"found part 1 of 3: fetch all parts into one folder, then `sgft-edge models"):
         pull(entry)
     assert not (models_folder() / "big.gguf").exists()
+
+
+def test_doctor_and_the_default_live_with_a_missing_part(split: Path) -> None:
+    places.add("big", split)
+    parts(split)[1].unlink()
+    assert "big-00002-of-00003.gguf is missing" in (examine().tunings or {})["big"]
+    assert choose_default().name == "big"
