@@ -30,6 +30,7 @@ from sgft_edge.store.digests import file_digest, trusted_digest
 from sgft_edge.store.header import check_gguf
 from sgft_edge.store.manifest import Entry, Manifest, package_models
 from sgft_edge.store.places import entry_for, resolve
+from sgft_edge.store.splits import model_stem, names, parts, size_of
 from sgft_edge.terminal.run import run
 
 _CARRIED = Path(__file__).parent / "installation" / "carried"  # the scripts and the words that every bundle has
@@ -93,10 +94,13 @@ def _write(folder: Path, carried: Sequence[BundledModel], installed: Sequence[Di
             _put(folder / "licences" / f"{one.name}-{one.version}" / name, text)
     _put(folder / "requirements.txt", "\n".join([*required, ""]))
     for model in carried:
-        _link(model.path, models / model.entry.file)
-    own = {model.entry.name: model.entry.to_table() for model in carried if not model.listed}
-    if own:
-        _put(folder / "config" / "models.toml", toml_tables("models", own))
+        pieces = parts(model.path)
+        called = names(model.entry.name, len(pieces)) if len(pieces) > 1 else [model.entry.file]
+        for part, name in zip(pieces, called, strict=True):
+            _link(part, models / name)
+    tables = {model.entry.name: model.entry.to_table() for model in carried if not model.listed}
+    if tables:
+        _put(folder / "config" / "models.toml", toml_tables("models", tables))
     said = [f"{one.name} {one.version}: {licence_of(one)}" for one in installed]
     said += [f"model {model.entry.name}: {model.entry.licence}" for model in carried]
     _put(folder / "licences" / "README.txt", "\n".join(["What each part says of its licence:", "", *said, ""]))
@@ -119,7 +123,8 @@ def _write(folder: Path, carried: Sequence[BundledModel], installed: Sequence[Di
 def _carried(name: str) -> BundledModel:
     """A model by name or file. Raises `ModelError` where it is not here, or not what it should be."""
     path = resolve(name)
-    check_gguf(path)
+    for part in parts(path):
+        check_gguf(part)
     digest = file_digest(path, fresh=True)
     known = entry_for(name)
     if known is not None and trusted_digest(known) not in (None, digest):
@@ -133,11 +138,12 @@ def _carried(name: str) -> BundledModel:
             )
         return BundledModel(known, path, digest, listed=True)
     if known is None:
-        stem = re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._") or "model"
+        stem = re.sub(r"[^a-z0-9._-]+", "-", model_stem(path).lower()).strip("-._") or "model"
         known = Entry(name=stem, title=path.stem, role="model", file=f"{stem}.gguf", licence="NOASSERTION", own=True)
         if stem in Manifest.load().entries:
             raise InputError(f"--models {name}: expected a file with a name of its own, {stem} is another model")
-    entry = replace(known, file=f"{known.name}.gguf", sources=(), sha256=digest, bytes=path.stat().st_size)
+    file = names(known.name, len(parts(path)))[0]
+    entry = replace(known, file=file, sources=(), sha256=digest, bytes=size_of(path))
     return BundledModel(entry, path, digest, listed=False)
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import click
 
-from sgft_edge.errors import ModelError, ModelMissing, PullError
+from sgft_edge.errors import EngineError, ModelError, ModelMissing, PullError
 from sgft_edge.host import files
 from sgft_edge.host.machine import MB
 from sgft_edge.reasoning.settings import DEFAULT_MODEL, FALLBACK_MODEL
@@ -73,7 +73,17 @@ def pull_models(names: tuple[str, ...]) -> None:
 
 def _pull(entry: Entry) -> Path:
     with _progress(entry) as progress:
-        return pull(entry, progress)
+        return pull(entry, progress, _accept)
+
+
+def _accept(entry: Entry, file: Path) -> None:
+    """Open a file in a process of its own before it gets its name. Where llama.cpp does not load, that is put off."""
+    from sgft_edge.solving.strangers import try_entry
+
+    try:
+        try_entry(entry, file, Manifest.load())
+    except EngineError as e:
+        click.echo(f"sgft-edge: {entry.name} is tried when it is opened first: {e}", err=True)
 
 
 def _pull_plain_default(known: Manifest) -> Path:
@@ -112,7 +122,10 @@ def _default() -> tuple[str | None, str]:
 @command.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 def verify(names: tuple[str, ...]) -> None:
-    """Read model files again and compare their digests; without NAME, all that are on this machine."""
+    """Read model files again, compare their digests, open those that did not come with a digest of the package's.
+
+    Without NAME, all that are on this machine.
+    """
     known = Manifest.load()
     damaged = []
     for entry in [known.get(name) for name in names] if names else known.entries.values():
@@ -121,7 +134,15 @@ def verify(names: tuple[str, ...]) -> None:
             if names:
                 raise places.missing(entry)
             continue
-        expected, found = digests.trusted_digest(entry), digests.file_digest(path, fresh=True)
+        expected = digests.trusted_digest(entry)
+        try:
+            found = digests.file_digest(path, fresh=True)
+            if found == expected or expected is None:
+                _accept(entry, path)
+        except ModelError as e:
+            click.echo(f"{entry.name}: {e}")
+            damaged.append(entry.name)
+            continue
         if expected is None:
             click.echo(f"{entry.name}: nothing to compare with; its sha256 is {found}")
         elif found == expected:
@@ -145,11 +166,12 @@ def add(names_and_path: tuple[str, ...], role: str, licence: str, base: str | No
         case (folder,):
             if not Path(folder).is_dir():
                 raise click.UsageError(f"expected NAME and FILE, or an export's folder, found {folder!r} alone")
-            entries = places.add_export(Path(folder), force=force)
+            entries = places.add_export(Path(folder), force=force, accept=_accept)
         case (name, file):
             if not Path(file).is_file():
                 raise click.UsageError(f"no model file at {file}")
-            entries = [places.add(name, Path(file), role=role, licence=licence, base=base, force=force)]
+            named = (name, Path(file))
+            entries = [places.add(*named, role=role, licence=licence, base=base, force=force, accept=_accept)]
         case _:
             raise click.UsageError(f"expected NAME and FILE, or an export's folder, found {len(names_and_path)} words")
     for entry in entries:

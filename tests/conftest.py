@@ -33,7 +33,14 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the real user's folders out of the tests; none of these exists yet."""
     for name in FOLDERS:
         monkeypatch.setenv(name, str(tmp_path / name.removeprefix("SGFT_EDGE_").lower()))
+    monkeypatch.setenv("SGFT_EDGE_TRIAL", "off")  # a process for each tiny model takes a second; `trial` switches it on
     return tmp_path
+
+
+@pytest.fixture
+def trial(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Model files are tried before they are opened, as outside the tests."""
+    monkeypatch.delenv("SGFT_EDGE_TRIAL")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ Each folder is moved by an environment variable (`sgft-edge models where` prints
 
     models  SGFT_EDGE_MODELS  downloaded files, and beside each a NAME.json that says where it came from
     config  SGFT_EDGE_CONFIG  models.toml, defaults.toml (see default.py), machine.toml (see tuning.py)
-    cache   SGFT_EDGE_CACHE   digests.json, chat_history, and prefixes/ (see prefixes.py)
+    cache   SGFT_EDGE_CACHE   digests.json, trials/ (see strangers.py), chat_history, and prefixes/ (see prefixes.py)
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 
+from sgft_edge.errors import ModelError
 from sgft_edge.host import files, machine
 from sgft_edge.host.machine import Memory
 from sgft_edge.llama import build
@@ -137,7 +138,10 @@ def _tunings() -> dict[str, str]:
     for entry in Manifest.load().entries.values():
         path = places.locate(entry) if entry.role == "model" else None
         if path is not None:
-            tuning, warnings = tuning_for(digests.file_digest(path))
+            try:
+                tuning, warnings = tuning_for(digests.file_digest(path))
+            except ModelError as e:  # a split model lacks a part
+                tuning, warnings = None, (str(e),)
             if tuning is not None or warnings:
                 found[entry.name] = str(tuning) if tuning is not None else warnings[0]
     return found

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sgft_edge.errors import GrammarError
+from sgft_edge.errors import EngineError, GrammarError
 from sgft_edge.reasoning.settings import Sampling
 
 _FEW = 64  # candidates tried under the grammar before the whole vocabulary is
@@ -31,7 +31,7 @@ class Sampler:
         self._rng = np.random.default_rng(sampling.first_draw)
 
     def pick(self, logits: NDArray[np.float32]) -> int:
-        """A token for logits of shape (n_vocab,).
+        """A token for logits of shape (n_vocab,). Raises `EngineError` where the best of them is no finite number.
 
         Checking one token against a grammar takes microseconds, the whole
         vocabulary milliseconds: so the first choice is made without it.
@@ -46,10 +46,13 @@ class Sampler:
 
     @staticmethod
     def _greedy(logits: NDArray[np.float32]) -> int:
-        return int(logits.argmax())
+        best = int(logits.argmax())  # the first NaN where there is one
+        if not np.isfinite(logits[best]):
+            raise EngineError(f"expected numbers from the model, found {logits[best]}: fetch or convert its file anew")
+        return best
 
     def _draw(self, logits: NDArray[np.float32]) -> int:
-        weights = np.exp((logits - logits.max()) / max(self._sampling.temperature, _COLDEST))
+        weights = np.exp((logits - logits[self._greedy(logits)]) / max(self._sampling.temperature, _COLDEST))
         tokens = np.flatnonzero(weights >= _RAREST)
         weights = weights[tokens].astype(np.float64)
         if self._sampling.min_p > 0:

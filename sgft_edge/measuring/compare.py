@@ -18,6 +18,7 @@ from typing import Any
 from sgft_edge.errors import ContextOverflow, InputError
 from sgft_edge.host.machine import cpu_name, physical_cores
 from sgft_edge.measuring.measure import CONTENDERS, Job, Measurement, measure_apart
+from sgft_edge.solving.strangers import try_out
 from sgft_edge.store.digests import file_digest
 
 
@@ -120,6 +121,7 @@ def counting_prompt(path: Path, tokens: int, context: int) -> tuple[tuple[int, .
     """A prompt of that many tokens, and the context as far as the model was trained for it."""
     from sgft_edge.llama.model import Model
 
+    try_out({path: ()})
     model = Model(path)
     try:
         text = ", ".join(map(str, range(1, tokens + 1)))  # a number takes one token at least

@@ -4,7 +4,7 @@ It imports `llama`, `store` and `reasoning`. Begin with cast.py, then loop.py.
 
 cast.py      guide and answerer, opened
 wanted.py    what was asked for, and the files behind it; default.py: the model where none is named
-adapters.py  which LoRA is on for what
+adapters.py  which LoRA is on for what; strangers.py: files that were never opened here, tried before they are
 budget.py    what fits into memory, estimated before anything is loaded; sizes.py: what a header tells of it
 loop.py      one thread owns the engines and serves all questions
 votes.py     several answers, and the one that stands

@@ -20,6 +20,7 @@ from sgft_edge.reasoning.backend import Backend, Role
 from sgft_edge.solving.adapters import PROMPTS_KEY, AdapterFile, Adapters
 from sgft_edge.solving.budget import Fit, Need, within
 from sgft_edge.solving.endpoint import Endpoint, RemoteRole
+from sgft_edge.solving.strangers import try_out
 from sgft_edge.solving.wanted import Found, Wanted, look_up
 from sgft_edge.store.manifest import Manifest
 
@@ -76,6 +77,7 @@ def open_cast(wanted: Wanted) -> Cast:
         limit=wanted.max_memory,
         on_gpu=device.is_gpu,
     )
+    try_out(found.loaded, known)
     with ExitStack() as opened:
         return _opened(wanted, found, fit, device, opened)
 

@@ -146,7 +146,7 @@ def _by_rank(first: str | None, known: Manifest) -> list[Entry]:
 
 def _memory_of(entry: Entry, path: Path) -> int:
     """Bytes that a model takes by the manifest, at least its file's size where that does not tell."""
-    return entry.memory_mb * MB if entry.memory_mb else path.stat().st_size
+    return entry.memory_mb * MB if entry.memory_mb else entry.bytes or path.stat().st_size
 
 
 def _within_free_memory(here: Mapping[str, tuple[Entry, Path]]) -> str | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sgft_edge.store.header import Tensor, read_header
+from sgft_edge.store.splits import parts, size_of
 
 _F16, _F32 = 2, 4  # bytes
 _Q4_0, _Q8_0, _Q2_K, _Q4_K, _Q5_K, _Q6_K, _IQ4_NL, _MXFP4 = 2, 8, 10, 12, 13, 14, 20, 39
@@ -47,8 +48,9 @@ class Sizes:
 
     @classmethod
     def read(cls, path: Path) -> Sizes:
-        """Raises `ModelError` for a file that is no GGUF file or damaged."""
-        header = read_header(path)
+        """Raises `ModelError` for a file that is no GGUF file or damaged, and for a split model that lacks a part."""
+        headers = [read_header(part) for part in parts(path)]
+        header = headers[0]
         arch = header.text("general.architecture")
 
         def numbers(key: str) -> list[int]:
@@ -64,8 +66,8 @@ class Sizes:
         feed_forward = max(*numbers("feed_forward_length"), experts)
         all_kv_heads = sum(kv_heads) if len(kv_heads) > 1 else layers * kv_heads[0]
         return cls(
-            file=path.stat().st_size,
-            repacked=sum(_bytes(tensor) for tensor in header.tensors if tensor.type in _REPACKED),
+            file=size_of(path),
+            repacked=sum(_bytes(tensor) for one in headers for tensor in one.tensors if tensor.type in _REPACKED),
             vocabulary=header.length("tokenizer.ggml.tokens"),
             window=max(numbers("context_length")),
             cell=all_kv_heads * (keys + values) * _F16,

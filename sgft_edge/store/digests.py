@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sgft_edge.host.files import cache_folder, models_folder, read_json, write_atomically
 from sgft_edge.store.manifest import Entry
+from sgft_edge.store.splits import parts
 
 
 def trusted_digest(entry: Entry) -> str | None:
@@ -24,11 +25,18 @@ def record_path(entry: Entry) -> Path:
 
 
 def file_digest(path: Path, *, fresh: bool = False) -> str:
-    """Return the file's SHA-256 in hexadecimal.
+    """Return the file's SHA-256 in hexadecimal; of a split model, that of its parts' digests, one a line.
 
-    It is remembered by path, size and modification time, so that half a gigabyte is not read at each start;
-    `fresh` reads the file in any case.
+    A file's is remembered by path, size and modification time, so that half a gigabyte is not read at each start;
+    `fresh` reads the file in any case. Raises `ModelError` where a part is missing.
     """
+    files = parts(path)
+    if len(files) == 1:
+        return _digest(path, fresh)
+    return hashlib.sha256("".join(f"{_digest(file, fresh)}\n" for file in files).encode()).hexdigest()
+
+
+def _digest(path: Path, fresh: bool) -> str:
     path = path.resolve()
     status = path.stat()
     match read_json(cache_folder() / "digests.json").get(str(path)):

@@ -6,6 +6,8 @@ Nothing here touches the network: `sgft_edge.store.pull` fetches.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +16,10 @@ from sgft_edge.host.files import models_folder
 from sgft_edge.store.digests import file_digest, trusted_digest
 from sgft_edge.store.header import check_gguf
 from sgft_edge.store.manifest import Entry, Manifest, package_models, put, read_entries
+from sgft_edge.store.splits import parts, settled, size_of
+
+Accept = Callable[[Entry, Path], None]
+"""Called with an entry and its file before the entry is written; what it raises keeps it from that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +65,7 @@ def resolve(name_or_path: str | os.PathLike[str], known: Manifest | None = None)
     found = locate(entry)
     if found is None:
         raise missing(entry)
-    size = found.stat().st_size
+    size = size_of(found)
     if entry.bytes not in (None, size):
         raise ModelError(
             f"{found} has {size} bytes, {entry.name} has {entry.bytes}: run `sgft-edge models pull {entry.name}`"
@@ -94,7 +100,7 @@ def entry_for(name_or_path: str | os.PathLike[str], known: Manifest | None = Non
         place = locate(entry)
         if place is not None and place.samefile(path):
             return entry
-    size = path.stat().st_size  # compared first, so that only a likely file is read
+    size = size_of(path)  # compared first, so that only a likely file is read
     twins = (entry for entry in entries.values() if entry.bytes == size and entry.sha256)
     return next((entry for entry in twins if entry.sha256 == file_digest(path)), None)
 
@@ -102,11 +108,15 @@ def entry_for(name_or_path: str | os.PathLike[str], known: Manifest | None = Non
 def state(entry: Entry) -> ModelState:
     """Say whether the entry's file is on this machine, and whether its digest is the expected one."""
     path = locate(entry)
+    size = entry.bytes
+    if path is not None:
+        with suppress(ModelError, OSError):
+            size = size_of(path)
     return ModelState(
         name=entry.name,
         title=entry.title,
         role=entry.role,
-        bytes=path.stat().st_size if path else entry.bytes,
+        bytes=size,
         licence=entry.licence,
         path=str(path) if path else None,
         verified=_verified(entry, path) if path else "-",
@@ -121,7 +131,7 @@ def _verified(entry: Entry, path: Path) -> str:
     try:
         if file_digest(path) != expected:
             return "NO"
-    except OSError:
+    except (OSError, ModelError):
         return "unreadable"
     return "yes" if entry.sha256 else "as first seen"
 
@@ -134,20 +144,22 @@ def add(
     licence: str = "NOASSERTION",
     base: str | None = None,
     force: bool = False,
+    accept: Accept = lambda entry, file: None,
 ) -> Entry:
     """Name a file on this machine in the user's models.toml; the file stays where it is.
 
     `licence` NOASSERTION is SPDX's word for "not stated". What takes a known model's name, or is its file, has that
-    one's rank. Raises ModelError where the file is not GGUF, where the base is unknown, and where the name is taken,
-    unless `force`.
+    one's rank. Raises ModelError where the file is not GGUF or a part of it is missing, where the base is unknown, and
+    where the name is taken, unless `force`.
     """
     manifest = Manifest.load()
     if name in manifest.entries and not force:
         raise ModelError(f"the model {name!r} exists: choose another name, or replace it with --force")
     if base is not None:
         manifest.get(base)
-    path = path.expanduser().resolve()
-    check_gguf(path)
+    path = settled(path)
+    for part in parts(path):
+        check_gguf(part)
     digest = file_digest(path, fresh=True)
     twins = (entry for entry in manifest.entries.values() if entry.sha256 == digest)
     known = manifest.entries.get(name) or next(twins, None)
@@ -157,18 +169,19 @@ def add(
         role=role,
         file=f"{name}.gguf",
         licence=licence,
-        bytes=path.stat().st_size,
+        bytes=size_of(path),
         sha256=digest,
         sources=(f"file:{path}",),
         rank=known.rank if known else None,
         base=base,
         own=True,
     )
+    accept(entry, path)
     put(entry)
     return entry
 
 
-def add_export(folder: Path, *, force: bool = False) -> list[Entry]:
+def add_export(folder: Path, *, force: bool = False, accept: Accept = lambda entry, file: None) -> list[Entry]:
     """Name all files of an export folder by the entries in its models.toml; the files stay where they are.
 
     Raises ModelError where the folder has no entries, a file is not as its entry says, a base is unknown, or a name
@@ -189,13 +202,14 @@ def add_export(folder: Path, *, force: bool = False) -> list[Entry]:
                 f"{entry.name}: its base {entry.base!r} is not known here: name it first with "
                 f"`sgft-edge models add {entry.base} FILE`"
             )
-        path = (folder / entry.file).expanduser().resolve()
+        path = settled(folder / entry.file)
         check_gguf(path)
         digest = file_digest(path, fresh=True)
         if entry.sha256 not in (None, digest):
             raise ModelError(f"{path}: expected sha256 {entry.sha256}, found {digest}: export it again")
         file = f"{entry.name}.gguf"  # two exports may have files of one name
-        entries.append(replace(entry, file=file, sha256=digest, bytes=path.stat().st_size, sources=(f"file:{path}",)))
+        accept(entry, path)
+        entries.append(replace(entry, file=file, sha256=digest, bytes=size_of(path), sources=(f"file:{path}",)))
     for entry in entries:
         put(entry)
     return entries

@@ -29,6 +29,8 @@ from sgft_edge.store.digests import file_digest, record_path, remember_digest, t
 from sgft_edge.store.header import check_gguf
 from sgft_edge.store.manifest import Entry, package_models
 from sgft_edge.store.parts import RECORD, from_wheels
+from sgft_edge.store.places import Accept
+from sgft_edge.store.splits import announced, names
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes that have arrived and the bytes in all, None while the total is unknown."""
@@ -37,12 +39,13 @@ _POLL_SECONDS = 0.2
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def pull(entry: Entry, progress: Progress | None = None) -> Path:
+def pull(entry: Entry, progress: Progress | None = None, accept: Accept = lambda entry, file: None) -> Path:
     """Fetch the entry's file from the first of its sources that delivers it; return its path.
 
     A file that is already in place and has the right digest is not fetched again. An entry without a SHA-256 is
     trusted on first use: the digest seen is recorded, and later pulls and `verify` compare with it. `progress` is
-    called from another thread, a few times a second. Raises PullError, which says what each source answered.
+    called from another thread, a few times a second, `accept` before the file appears under its name. Raises
+    PullError, which says what each source answered.
     """
     folder = models_folder()
     target = folder / entry.file
@@ -55,7 +58,7 @@ def pull(entry: Entry, progress: Progress | None = None) -> Path:
             if not _is_intact(entry, target):
                 for source in entry.sources:
                     try:
-                        _pull_from(Delivery(entry, staging, joined, source, entry.bytes), target, progress)
+                        _pull_from(Delivery(entry, staging, joined, source, entry.bytes), target, progress, accept)
                         break
                     except PullError as e:
                         refusals.append(f"{source}: {e}")
@@ -87,7 +90,7 @@ def discard(entry: Entry) -> bool:
     return found
 
 
-def _pull_from(delivery: Delivery, target: Path, progress: Progress | None) -> None:
+def _pull_from(delivery: Delivery, target: Path, progress: Progress | None, accept: Accept) -> None:
     """Put what a source brings in its place, once it is checked; what is wrong with it is not kept anywhere."""
     entry = delivery.entry
     _clear(delivery.staging)
@@ -97,6 +100,7 @@ def _pull_from(delivery: Delivery, target: Path, progress: Progress | None) -> N
         fetched = _FETCHERS[kind](place, delivery)
     try:
         digest = _check(fetched, delivery)
+        _ask(accept, fetched, entry)
     except PullError:
         _clear(fetched.parent)
         raise
@@ -127,6 +131,18 @@ def _check(fetched: Path, delivery: Delivery) -> str:
             hint = f" as in the first pull; to trust the new file, `sgft-edge models rm {entry.name}` and pull again"
         raise PullError(f"expected sha256 {expected}, found {digest}{hint}")
     return digest
+
+
+def _ask(accept: Accept, fetched: Path, entry: Entry) -> None:
+    try:
+        if (count := announced(fetched)) > 1:
+            raise ModelError(
+                f"expected a model in one file, found part 1 of {count}: fetch all parts into one folder, then "
+                f"`sgft-edge models add NAME {names(entry.name, count)[0]}`"
+            )
+        accept(entry, fetched)
+    except ModelError as e:
+        raise PullError(one_line(str(e).replace(str(fetched), "what came"))) from e
 
 
 def _is_intact(entry: Entry, path: Path) -> bool:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgft_edge.errors import GrammarError, InputError
+from sgft_edge.errors import EngineError, GrammarError, InputError
 from sgft_edge.llama.sampling import Sampler
 from sgft_edge.reasoning.settings import Sampling
 
@@ -143,3 +143,13 @@ def test_a_grammar_that_allows_nothing_is_an_error(temperature: float) -> None:
 def test_settings_are_checked(field: str, value: float) -> None:
     with pytest.raises(InputError, match=f"^{field}: expected .*, found"):
         Sampling(**{field: value})
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_logits_that_are_no_numbers_are_an_error(temperature: float, odd: float) -> None:
+    """As of a model whose file is damaged."""
+    for logits in (np.where(np.arange(5) == 3, odd, LOGITS), np.full(5, odd), np.full(5, -np.inf)):
+        for grammar in (None, Only(1)):
+            with pytest.raises(EngineError, match="expected numbers from the model"):
+                Sampler(Sampling(temperature), grammar).pick(logits.astype(np.float32))
