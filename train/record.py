@@ -16,7 +16,7 @@ from convert import vocabulary
 from convert.base import Base
 from convert.errors import ConversionError
 from convert.record import RECORD, TrainedBase, TrainingRecord
-from convert.staging import flush
+from sgft_edge.host.folders import flush
 from sgft_edge.reasoning import prompts
 from sgft_edge.store.places import entry_for
 from train.settings import METRICS, TrainSettings

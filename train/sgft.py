@@ -182,15 +182,16 @@ def _begin(out: Path, settings: TrainSettings) -> None:
     path = out / STATE / "settings.json"
     if path.is_file():
         defaults = {field.name: field.default for field in dataclasses.fields(TrainSettings)}
-        found = defaults | json.loads(path.read_text(encoding="utf-8"))  # a newer version has more settings
-        other = sorted(key for key, value in json.loads(json.dumps(own)).items() if _listed(found[key]) != value)
+        kept = defaults | json.loads(path.read_text(encoding="utf-8"))  # a newer version has more settings
+        other = sorted(key for key, value in json.loads(json.dumps(own)).items() if _listed(kept[key]) != value)
         if other:
             raise InputError(
                 f"--out {out}: expected the settings of the run that began there, found other {', '.join(other)}: "
                 "choose another folder"
             )
         return
-    if out.exists() and any(out.iterdir()):
+    begun = f".{path.name}."  # where a run was killed before it had written them
+    if any(found != path.parent and not found.name.startswith(begun) for found in out.rglob("*")):
         raise InputError(f"--out {out}: expected a folder that is not there, or one of a run to go on with")
     with writing(out):
         write_atomically(path, json.dumps(own, indent=1))
