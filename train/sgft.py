@@ -42,13 +42,19 @@ STATE = "state"
 
 def train(settings: TrainSettings) -> Path:
     """Train, or go on with it; returns the adapter's folder. Raises `InputError`, `ConversionError`."""
-    from convert.base import find_base
     from convert.threads import heed_thread_limit
     from train.processes import Processes
+    from train.record import held
 
     heed_thread_limit()
-    out = Path(settings.out)
     processes = Processes()
+    with held(Path(settings.out)) if processes.is_main else nullcontext():
+        return _train(settings, Path(settings.out), processes)
+
+
+def _train(settings: TrainSettings, out: Path, processes: Processes) -> Path:
+    from convert.base import find_base
+
     if processes.is_main:
         _begin(out, settings)
     processes.wait()

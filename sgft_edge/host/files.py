@@ -93,7 +93,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file, empty where it is absent or damaged: for what can be made again."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

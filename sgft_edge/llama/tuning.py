@@ -82,7 +82,7 @@ def tuning_for(digest: str) -> tuple[Tuning | None, tuple[str, ...]]:
         if unknown := set(table) - {field.name for field in fields(Tuning)}:
             raise InputError(f"unknown key {min(unknown)!r}")
         return Tuning(**table), ()
-    except (InputError, KeyError, TypeError, ValueError, OSError) as e:
+    except (InputError, KeyError, TypeError, ValueError, RecursionError, OSError) as e:
         return None, (f"{path}: expected what `sgft-edge bench --tune` writes, found otherwise ({e}): it is ignored",)
 
 
@@ -93,7 +93,7 @@ def keep(digest: str, tuning: Tuning) -> Path:
         with changing(path):
             try:
                 tables = dict(_tables(path))
-            except (InputError, ValueError, OSError):
+            except (InputError, ValueError, RecursionError, OSError):
                 tables = {}
             tables[digest] = {"cpu": cpu_name(), "hardware_threads": logical_cores(), **asdict(tuning)}
             write_atomically(path, f"{_HEADER}\n{toml_tables('models', tables)}")

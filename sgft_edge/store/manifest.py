@@ -226,7 +226,7 @@ def read_entries(path: Path, *, own: bool) -> dict[str, Entry]:
         return {}
     except OSError as err:
         raise ModelError(f"cannot read {path}: {err.strerror}") from err
-    except ValueError as err:  # not UTF-8, or not TOML: that message ends with the line
+    except (ValueError, RecursionError) as err:  # not UTF-8, or not TOML: that message ends with the line
         raise ModelError(f"{path} is not TOML: {err}") from err
     tables = document.pop("models", {})
     if document or not isinstance(tables, dict):

@@ -84,7 +84,7 @@ class Session:
             system = str(kept["system"])
         except OSError as e:
             raise InputError(f"/load: cannot read {path}: {e.strerror or e}") from e
-        except (ValueError, KeyError, TypeError) as e:
+        except (ValueError, KeyError, TypeError, RecursionError) as e:
             raise InputError(
                 f"/load: expected a conversation that /save wrote in {path}, found another file ({e})"
             ) from e
