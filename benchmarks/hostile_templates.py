@@ -24,23 +24,82 @@ from sgft_edge.llama.templates import CHATML, ChatTemplate
 MOST_SECONDS = 10
 MOST_BYTES = 10**9
 _LEAKS = ("/usr/", "/root", "<module", "<function", "site-packages", "PATH=")
-_ENDINGS = ("rendered", "refused", "raised something else", "showed what lies outside")
+_ENDINGS = ("rendered", "failed", "stopped by the sandbox", "raised something else", "showed what lies outside")
 
-_GROWS = ("s + s", "s ~ s", "s * N", "s|replace('a', s)", "[s, s]|join(s)", "s.replace('', s)", "s.join(s|list)",
-          "s|indent(N)", "s|center(N)", "s.ljust(N)", "s.zfill(N)", "s.expandtabs(N)", "s|upper|lower|title",
-          "s|list|string", "s|tojson(indent=8)", "'%Nd' % 1", "'{:>N}'.format(s)", "'{0}{0}'.format(s)",
-          "s|truncate(N, True, s)", "s.encode('utf-32')|string", "(s|list)|batch(1)|list|string", "s|e|e|e|urlencode",
-          "s|list|map('string')|join(s)", "s|pprint", "dict(a=s, b=s)|string", "(s, s, s)|string", "s|slice(N)|list|string",
-          "s|list|sort|join", "s|list|groupby(0)|list|string", "s.translate({97: s})", "s|filesizeformat")  # fmt: skip
-_NUMBERS = ("2 ** N", "N ** N", "N * N * N", "9 ** 9 ** 9", "1 << N", "range(N)|sum", "range(N)|list|length", "N // 3 ** N",
-            "range(N)|map('string')|join|length", "range(0, N, 1)|random", "(N|string * N)|int", "N|round(N)", "-N % N",
-            "range(N)|reverse|list|first", "range(N)|select('odd')|list|length", "range(N)|unique|list|last")  # fmt: skip
-_REACHES = ("''.__class__.__mro__", "messages.__class__.__base__.__subclasses__()", "self._TemplateReference__context",
-            "cycler.__init__.__globals__", "lipsum.__globals__['os'].environ", "range.__self__", "strftime_now.__self__",
-            "raise_exception.__globals__", "namespace.__init__.__globals__", "loop.__init__.__globals__", "dict.mro()",
-            "''|attr('__class__')", "('{0.__class__.__init__.__globals__}').format(messages)", "messages.append(1)",
-            "messages|map(attribute='__class__')|list", "''['__class__']", "self.__dict__", "joiner.__code__",
-            "'{a.__class__}'.format_map(dict(a=1))", "(''.format)|attr('__self__')", "messages[0].pop('role')")  # fmt: skip
+_GROWS = (
+    "s + s",
+    "s ~ s",
+    "s * N",
+    "s|replace('a', s)",
+    "[s, s]|join(s)",
+    "s.replace('', s)",
+    "s.join(s|list)",
+    "s|indent(N)",
+    "s|center(N)",
+    "s.ljust(N)",
+    "s.zfill(N)",
+    "s.expandtabs(N)",
+    "s|upper|lower|title",
+    "s|list|string",
+    "s|tojson(indent=8)",
+    "'%Nd' % 1",
+    "'{:>N}'.format(s)",
+    "'{0}{0}'.format(s)",
+    "s|truncate(N, True, s)",
+    "s.encode('utf-32')|string",
+    "(s|list)|batch(1)|list|string",
+    "s|e|e|e|urlencode",
+    "s|list|map('string')|join(s)",
+    "s|pprint",
+    "dict(a=s, b=s)|string",
+    "(s, s, s)|string",
+    "s|slice(N)|list|string",
+    "s|list|sort|join",
+    "s|list|groupby(0)|list|string",
+    "s.translate({97: s})",
+    "s|filesizeformat",
+)
+_NUMBERS = (
+    "2 ** N",
+    "N ** N",
+    "N * N * N",
+    "9 ** 9 ** 9",
+    "1 << N",
+    "range(N)|sum",
+    "range(N)|list|length",
+    "N // 3 ** N",
+    "range(N)|map('string')|join|length",
+    "range(0, N, 1)|random",
+    "(N|string * N)|int",
+    "N|round(N)",
+    "-N % N",
+    "range(N)|unique|list|last",
+    "range(N)|reverse|list|first",
+    "range(N)|select('odd')|list|length",
+)
+_REACHES = (
+    "''.__class__.__mro__",
+    "messages.__class__.__base__.__subclasses__()",
+    "self._TemplateReference__context",
+    "cycler.__init__.__globals__",
+    "lipsum.__globals__['os'].environ",
+    "range.__self__",
+    "strftime_now.__self__",
+    "raise_exception.__globals__",
+    "namespace.__init__.__globals__",
+    "loop.__init__.__globals__",
+    "dict.mro()",
+    "''|attr('__class__')",
+    "('{0.__class__.__init__.__globals__}').format(messages)",
+    "messages.append(1)",
+    "messages|map(attribute='__class__')|list",
+    "''['__class__']",
+    "self.__dict__",
+    "joiner.__code__",
+    "'{a.__class__}'.format_map(dict(a=1))",
+    "(''.format)|attr('__self__')",
+    "messages[0].pop('role')",
+)
 _TIMES = ("10", "100", "5000", "9999", "100000", "10000000", "10**9", "10**18")
 
 
@@ -106,10 +165,10 @@ def _load(source: str) -> int:
     try:
         segments = ChatTemplate(source, "<s>", "</s>").render([("system", "Be brief."), ("user", "Hello")])
     except TemplateError as e:
-        return 3 if any(leak in str(e) for leak in _LEAKS) else 1
+        return 4 if any(leak in str(e) for leak in _LEAKS) else 2 if "SecurityError" in str(e) else 1
     except BaseException:  # noqa: BLE001 - whatever it is, it is wrong
-        return 2
-    return 3 if any(leak in segment.text for segment in segments for leak in _LEAKS) else 0
+        return 3
+    return 4 if any(leak in segment.text for segment in segments for leak in _LEAKS) else 0
 
 
 def measured(source: str) -> tuple[str, float, int]:
@@ -125,7 +184,7 @@ def measured(source: str) -> tuple[str, float, int]:
 
 
 def is_bounded(ended: str, seconds: float, grown: int) -> bool:
-    return ended in _ENDINGS[:2] and seconds <= MOST_SECONDS and grown <= MOST_BYTES
+    return ended in _ENDINGS[:3] and seconds <= MOST_SECONDS and grown <= MOST_BYTES
 
 
 @click.command()
