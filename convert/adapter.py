@@ -85,7 +85,7 @@ def read_adapter(path: Path) -> AdapterFolder:
     """Read an adapter's folder. Raises `ConversionError`, and `Unsupported` for what can neither be merged nor kept."""
     try:
         config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise ConversionError(f"{path / CONFIG}: expected PEFT's configuration: {e}") from e
     if not isinstance(config, dict):
         raise ConversionError(f"{path / CONFIG}: expected PEFT's configuration, found {type(config).__name__}")

@@ -20,8 +20,8 @@ from convert.base import Base
 from convert.header import Metadata, read_header
 from convert.proof import Proof
 from convert.record import TrainingRecord
-from convert.staging import flush
 from sgft_edge.host.files import toml_tables
+from sgft_edge.host.folders import flush
 from sgft_edge.host.machine import MB
 from sgft_edge.reasoning.prompts import SYSTEM
 from sgft_edge.solving.adapters import PROMPTS_KEY, ROLE_KEY

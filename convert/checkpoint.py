@@ -122,7 +122,7 @@ def _indexed(index: Path) -> list[str]:
     """The files that an index names."""
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise ConversionError(f"{index}: expected a 'weight_map' of tensors to files, found none: {e}") from e
     if not names or not all(isinstance(name, str) for name in names):
         raise ConversionError(f"{index}: expected a 'weight_map' of tensors to files, found {str(names)[:60]}")

@@ -62,7 +62,7 @@ class TrainingRecord:
             table = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as e:
+        except (OSError, ValueError, RecursionError) as e:
             raise ConversionError(f"{path}: expected the record of a training as JSON: {e}") from e
         if not isinstance(table, dict):
             raise ConversionError(f"{path}: expected a JSON object, found {type(table).__name__}")

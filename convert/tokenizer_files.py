@@ -63,7 +63,7 @@ def read_json(path: Path, needed: bool) -> dict[str, Any]:
         if needed:
             raise ConversionError(f"{path.parent}: expected {path.name} or tokenizer.model, found neither") from None
         return {}
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise ConversionError(f"{path}: expected a JSON object: {e}") from e
     if not isinstance(value, dict):
         raise ConversionError(f"{path}: expected a JSON object, found {type(value).__name__}")

@@ -8,12 +8,10 @@ import json
 import os
 import platform
 import re
-import secrets
 import shutil
 import sys
 import tarfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import Distribution
 from pathlib import Path
@@ -23,6 +21,7 @@ import click
 from sgft_edge import __version__
 from sgft_edge.errors import InputError, ModelError, SgftError
 from sgft_edge.host.files import toml_tables
+from sgft_edge.host.folders import appearing, flush
 from sgft_edge.host.machine import MB
 from sgft_edge.installation.wheels import closure, licence_files, licence_of, make_wheel
 from sgft_edge.solving.default import choose_default
@@ -72,10 +71,16 @@ def command(out: Path, models: str | None, extras: str, archive: bool, force: bo
     for path in (out, packed) if archive else (out,):
         if path.exists() and not force and (path.is_file() or any(path.iterdir())):
             raise InputError(f"--out {out}: expected a place that is free, found {path}: --force replaces it")
-    with _staged(out) as folder:
-        _write(folder, carried, installed)
-        if archive:
-            _pack(folder, out.name, packed)
+    try:
+        with appearing(out) as folder:
+            _unfinished(packed).unlink(missing_ok=True)  # of a run that was killed
+            _write(folder, carried, installed)
+            if archive:
+                _pack(folder, out.name, packed)
+    except BlockingIOError as e:
+        raise SgftError(f"--out {out}: another bundle is made there now: wait until it is done") from e
+    except OSError as e:
+        raise SgftError(f"--out {out}: cannot write there: {e.strerror or e}") from e
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     click.echo(f"{out}: {len(installed)} wheels, {len(carried)} models, {size / MB:.0f} MB")
 
@@ -147,25 +152,6 @@ def _carried(name: str) -> BundledModel:
     return BundledModel(entry, path, digest, listed=False)
 
 
-@contextmanager
-def _staged(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place when the block ends well, and is gone where it does not."""
-    work = out.with_name(f".{out.name}.{secrets.token_hex(4)}")
-    try:
-        work.mkdir(parents=True)
-        yield work
-        old = out.with_name(f".{out.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if out.exists():
-            out.rename(old)
-        work.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as e:
-        raise SgftError(f"--out {out}: cannot write there: {e.strerror or e}") from e
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
 def _pack(folder: Path, name: str, target: Path) -> None:
     """The folder as a compressed archive; equal folders make equal archives."""
 
@@ -174,7 +160,7 @@ def _pack(folder: Path, name: str, target: Path) -> None:
         info.uname = info.gname = ""
         return info
 
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    temporary = _unfinished(target)
     try:
         with (
             temporary.open("wb") as raw,
@@ -183,9 +169,15 @@ def _pack(folder: Path, name: str, target: Path) -> None:
         ):
             for path in sorted(folder.rglob("*")):
                 archive.add(path, f"{name}/{path.relative_to(folder)}", recursive=False, filter=plain)
+        flush(temporary)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _unfinished(archive: Path) -> Path:
+    """Where an archive is written; who holds the bundle's folder has this name too."""
+    return archive.with_name(f".{archive.name}.part")
 
 
 def _link(source: Path, target: Path) -> None:

@@ -18,7 +18,7 @@ from sgft_edge.evaluation.report import digest, report, runs
 from sgft_edge.evaluation.row import Row, Rows
 from sgft_edge.evaluation.testsets import find_problems
 from sgft_edge.evaluation.trial import run_trial
-from sgft_edge.host.files import write_atomically
+from sgft_edge.host.files import refusal, write_atomically
 from sgft_edge.host.journal import Journal
 from sgft_edge.reasoning.problems import Problem, read_rows, with_references
 from sgft_edge.reasoning.settings import ANSWERING
@@ -164,7 +164,7 @@ def _show(found: Sequence[Rows], reports: tuple[Path, ...], name: str) -> None:
         try:
             write_atomically(path, whole)
         except OSError as e:
-            raise InputError(f"--report: cannot write {path}: {e.strerror or e}") from e
+            raise refusal(f"--report: cannot write {path}", e) from e
 
 
 def _found(source: str, seed: int | None) -> list[Problem]:

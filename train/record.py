@@ -16,7 +16,8 @@ from convert import vocabulary
 from convert.base import Base
 from convert.errors import ConversionError
 from convert.record import RECORD, TrainedBase, TrainingRecord
-from convert.staging import flush
+from sgft_edge.host.folders import flush
+from sgft_edge.host.locks import alone
 from sgft_edge.reasoning import prompts
 from sgft_edge.store.places import entry_for
 from train.settings import METRICS, TrainSettings
@@ -63,6 +64,20 @@ def writing(folder: Path) -> Iterator[None]:
         raise ConversionError(
             f"{folder}: cannot write there ({reason}): make room, then start again: it goes on from the last checkpoint"
         ) from e
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a training's folder. Raises `ConversionError` where another training has it, or the disk refuses."""
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(alone(folder.with_name(f".{folder.name}.lock"), wait=False))
+        except BlockingIOError as e:
+            raise ConversionError(f"--out {folder}: another training writes there now: wait until it is done") from e
+        except OSError as e:
+            raise ConversionError(f"--out {folder}: cannot write there: {e.strerror or e}") from e
+        yield
 
 
 @contextlib.contextmanager

@@ -132,7 +132,7 @@ def read_settings(path: Path | None, overrides: Mapping[str, Any]) -> TrainSetti
             table = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as e:
             raise InputError(f"--config: cannot read {path}: {e.strerror or e}") from e
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
             raise InputError(f"--config: {path} is not TOML: {e}") from e
     table |= {key: value for key, value in overrides.items() if value not in (None, ())}
     fields = {field.name: field for field in dataclasses.fields(TrainSettings)}

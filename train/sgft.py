@@ -42,13 +42,19 @@ STATE = "state"
 
 def train(settings: TrainSettings) -> Path:
     """Train, or go on with it; returns the adapter's folder. Raises `InputError`, `ConversionError`."""
-    from convert.base import find_base
     from convert.threads import heed_thread_limit
     from train.processes import Processes
+    from train.record import held
 
     heed_thread_limit()
-    out = Path(settings.out)
     processes = Processes()
+    with held(Path(settings.out)) if processes.is_main else nullcontext():
+        return _train(settings, Path(settings.out), processes)
+
+
+def _train(settings: TrainSettings, out: Path, processes: Processes) -> Path:
+    from convert.base import find_base
+
     if processes.is_main:
         _begin(out, settings)
     processes.wait()
@@ -182,15 +188,16 @@ def _begin(out: Path, settings: TrainSettings) -> None:
     path = out / STATE / "settings.json"
     if path.is_file():
         defaults = {field.name: field.default for field in dataclasses.fields(TrainSettings)}
-        found = defaults | json.loads(path.read_text(encoding="utf-8"))  # a newer version has more settings
-        other = sorted(key for key, value in json.loads(json.dumps(own)).items() if _listed(found[key]) != value)
+        kept = defaults | json.loads(path.read_text(encoding="utf-8"))  # a newer version has more settings
+        other = sorted(key for key, value in json.loads(json.dumps(own)).items() if _listed(kept[key]) != value)
         if other:
             raise InputError(
                 f"--out {out}: expected the settings of the run that began there, found other {', '.join(other)}: "
                 "choose another folder"
             )
         return
-    if out.exists() and any(out.iterdir()):
+    begun = f".{path.name}."  # where a run was killed before it had written them
+    if any(found != path.parent and not found.name.startswith(begun) for found in out.rglob("*")):
         raise InputError(f"--out {out}: expected a folder that is not there, or one of a run to go on with")
     with writing(out):
         write_atomically(path, json.dumps(own, indent=1))

@@ -49,7 +49,7 @@ def start_from(model: PeftModel, folder: Path, base: Base) -> str:
 def _json(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise InputError(f"adapter: cannot read {path}: {getattr(e, 'strerror', None) or e}") from e
     return found
 

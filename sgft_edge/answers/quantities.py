@@ -114,9 +114,11 @@ def quantities(text: str) -> Iterator[Quantity]:
 def quantities_in_words(text: str) -> Iterator[Quantity]:
     """The numbers that a plain text writes in English words: "minus five", "two and a half", "three quarters"."""
     for match in _WORDS.finditer(text):
-        whole = numbers_in(match["whole"])[0] if match["whole"] else Fraction(0)
-        said = match["part"] or match["words"]
-        value = whole + (numbers_in(said)[0] if said else 0)
+        said = [part for part in (match["whole"], match["part"] or match["words"]) if part]
+        found = [numbers_in(part)[:1] for part in said]
+        if not all(found):  # letters that only look like those of a number, such as a long s
+            continue
+        value = sum((value for values in found for value in values), start=Fraction(0))
         yield _number(-value if match["minus"] or match["below"] else value, match, 4)
 
 

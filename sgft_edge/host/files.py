@@ -9,14 +9,27 @@ Each folder is moved by an environment variable (`sgft-edge models where` prints
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import re
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+
+from sgft_edge.errors import InputError, SgftError
+from sgft_edge.host.locks import alone
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where a disk is full, or the user's share of it, or a file as large as it may be."""
+
+_BROKEN = (*FULL, errno.EROFS, errno.EIO, errno.ESTALE)
+_ABANDONED_SECONDS = 3600.0
 
 
 def models_folder() -> Path:
@@ -37,6 +50,7 @@ def cache_folder() -> Path:
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that a reader, or a power cut, sees the old text or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with temporary.open("w", encoding="utf-8", newline="\n") as handle:
@@ -48,11 +62,38 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def changing(path: Path) -> Iterator[None]:
+    """Hold a file that is read, changed and written anew, so that of two processes none undoes what the other did.
+
+    Raises `OSError` where its folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with alone(path.with_name(f".{path.name}.lock"), wait=True):
+        yield
+
+
+def _sweep(path: Path) -> None:
+    """Delete what writers of a file left that were killed: what has not been touched for long."""
+    old = time.time() - _ABANDONED_SECONDS
+    with contextlib.suppress(OSError), os.scandir(path.parent) as found:
+        for entry in found:
+            if re.fullmatch(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}", entry.name) and entry.stat().st_mtime < old:
+                os.unlink(entry.path)
+
+
+def refusal(message: str, error: OSError) -> SgftError:
+    """What to raise where a file cannot be written: `InputError` where another name would do, else `SgftError`."""
+    hint = ": make room, then run it again" if error.errno in FULL else ""
+    said = f"{message}: {error.strerror or error}{hint}"
+    return SgftError(said) if error.errno in _BROKEN else InputError(said)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file, empty where it is absent or damaged: for what can be made again."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sgft_edge.errors import InputError
-from sgft_edge.host.files import config_folder, toml_tables, write_atomically
+from sgft_edge.host.files import changing, config_folder, refusal, toml_tables, write_atomically
 from sgft_edge.host.machine import cpu_name, logical_cores
 from sgft_edge.llama.lookup import Drafting
 
@@ -82,22 +82,23 @@ def tuning_for(digest: str) -> tuple[Tuning | None, tuple[str, ...]]:
         if unknown := set(table) - {field.name for field in fields(Tuning)}:
             raise InputError(f"unknown key {min(unknown)!r}")
         return Tuning(**table), ()
-    except (InputError, KeyError, TypeError, ValueError, OSError) as e:
+    except (InputError, KeyError, TypeError, ValueError, RecursionError, OSError) as e:
         return None, (f"{path}: expected what `sgft-edge bench --tune` writes, found otherwise ({e}): it is ignored",)
 
 
 def keep(digest: str, tuning: Tuning) -> Path:
-    """Write a tuning into the user's machine.toml; returns that file. Raises `InputError` where that cannot be."""
+    """Write a tuning into the user's machine.toml; returns that file. Raises `InputError` or `SgftError`."""
     path = _file()
     try:
-        tables = dict(_tables(path))
-    except (InputError, ValueError, OSError):
-        tables = {}
-    tables[digest] = {"cpu": cpu_name(), "hardware_threads": logical_cores(), **asdict(tuning)}
-    try:
-        write_atomically(path, f"{_HEADER}\n{toml_tables('models', tables)}")
+        with changing(path):
+            try:
+                tables = dict(_tables(path))
+            except (InputError, ValueError, RecursionError, OSError):
+                tables = {}
+            tables[digest] = {"cpu": cpu_name(), "hardware_threads": logical_cores(), **asdict(tuning)}
+            write_atomically(path, f"{_HEADER}\n{toml_tables('models', tables)}")
     except OSError as e:
-        raise InputError(f"cannot write {path}: {e.strerror or e}") from e
+        raise refusal(f"cannot write {path}", e) from e
     return path
 
 

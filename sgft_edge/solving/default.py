@@ -81,7 +81,7 @@ def own_default() -> str | None:
         return None
     except OSError as e:
         raise ModelError(f"cannot read {path}: {e.strerror}") from e
-    except ValueError:
+    except (ValueError, RecursionError):
         table = {}
     match table:
         case {"model": str(name)}:

@@ -210,7 +210,7 @@ class Endpoint:
         try:
             reply = self._client.chat.completions.create(model=self.model, **body)
             choice, usage = reply.choices[0], reply.usage
-            tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+            tokens = [_count(usage, name) for name in ("prompt_tokens", "completion_tokens")]
             text = (choice.message.content or "").rpartition("</think>")[2]
             last = body["messages"][-1]
             if last["role"] == "assistant":  # some releases of llama-server say it again
@@ -219,7 +219,7 @@ class Endpoint:
         except self._openai.OpenAIError as e:
             refused = isinstance(e, self._openai.APIStatusError) and is_refusal(e.status_code)
             raise (InputError if refused else EngineError)(f"{self.name}: {e}") from e
-        except (AttributeError, TypeError, LookupError, ValueError) as e:
+        except (AttributeError, TypeError, LookupError, ValueError, RecursionError) as e:
             raise EngineError(f"{self.name}: expected a chat completion, found none: {e}") from e
 
 
@@ -295,6 +295,12 @@ class RemoteTurn:
         endpoint = self.role.engine
         body = endpoint.body(self._messages, self._begun, max_tokens, stop, grammar, sampling or Sampling())
         return RemoteRequest(self, body, stop, on_text)
+
+
+def _count(usage: object, name: str) -> int:
+    """A number of tokens, 0 where the endpoint does not say it."""
+    found = getattr(usage, name, None)
+    return found if isinstance(found, int) and found > 0 else 0
 
 
 def is_endpoint(model: object) -> bool:

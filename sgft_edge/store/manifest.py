@@ -7,14 +7,15 @@ import dataclasses
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sgft_edge.errors import ModelError
-from sgft_edge.host.files import config_folder, toml_tables, write_atomically
+from sgft_edge.host.files import changing, config_folder, toml_tables, write_atomically
 from sgft_edge.reasoning.settings import ANSWERING
 
 __all__ = ["Entry", "Manifest", "package_models", "put", "read_entries", "remove", "requirements"]
@@ -192,18 +193,20 @@ def put(entry: Entry) -> None:
 
     Raises ModelError where another model has its file name.
     """
-    entries = Manifest.load().entries
-    own = {known.name: known for known in entries.values() if known.own} | {entry.name: entry}
-    Manifest({**entries, **own})  # refuses a file name that is taken
-    _write_own(own)
+    with _changing_own():
+        entries = Manifest.load().entries
+        own = {known.name: known for known in entries.values() if known.own} | {entry.name: entry}
+        Manifest({**entries, **own})  # refuses a file name that is taken
+        _write_own(own)
 
 
 def remove(name: str) -> None:
     """Take a user's entry out of models.toml; no model file is touched. ModelError where the user has no such entry."""
-    own = {entry.name: entry for entry in Manifest.load().entries.values() if entry.own}
-    if own.pop(name, None) is None:
-        raise ModelError(f"{_user_manifest()} has no model {name!r}{_did_you_mean(name, own)}")
-    _write_own(own)
+    with _changing_own():
+        own = {entry.name: entry for entry in Manifest.load().entries.values() if entry.own}
+        if own.pop(name, None) is None:
+            raise ModelError(f"{_user_manifest()} has no model {name!r}{_did_you_mean(name, own)}")
+        _write_own(own)
 
 
 def _user_manifest() -> Path:
@@ -223,7 +226,7 @@ def read_entries(path: Path, *, own: bool) -> dict[str, Entry]:
         return {}
     except OSError as err:
         raise ModelError(f"cannot read {path}: {err.strerror}") from err
-    except ValueError as err:  # not UTF-8, or not TOML: that message ends with the line
+    except (ValueError, RecursionError) as err:  # not UTF-8, or not TOML: that message ends with the line
         raise ModelError(f"{path} is not TOML: {err}") from err
     tables = document.pop("models", {})
     if document or not isinstance(tables, dict):
@@ -234,11 +237,19 @@ def read_entries(path: Path, *, own: bool) -> dict[str, Entry]:
         raise ModelError(f"{path}: {err}") from err
 
 
+@contextmanager
+def _changing_own() -> Iterator[None]:
+    """Hold the user's models.toml. Raises ModelError where it cannot be written."""
+    try:
+        with changing(_user_manifest()):
+            yield
+    except OSError as err:
+        raise ModelError(f"cannot write {_user_manifest()}: {err.strerror or err}") from err
+
+
 def _write_own(entries: Mapping[str, Entry]) -> None:
     text = toml_tables("models", {name: entry.to_table() for name, entry in sorted(entries.items())})
     try:
         write_atomically(_user_manifest(), f"{_USER_HEADER}\n{text}")
     except UnicodeEncodeError as err:
         raise ModelError(f"a path that is not valid Unicode cannot be named: {err.object!r}") from err
-    except OSError as err:
-        raise ModelError(f"cannot write {_user_manifest()}: {err.strerror}") from err

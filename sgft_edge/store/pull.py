@@ -9,21 +9,19 @@ record (see parts.py).
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import re
 import shutil
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from sgft_edge.errors import ModelError, PullError
-from sgft_edge.host.files import models_folder, write_atomically
+from sgft_edge.host.files import FULL, models_folder, write_atomically
+from sgft_edge.host.locks import hold
 from sgft_edge.store.delivery import Delivery, one_line
 from sgft_edge.store.digests import file_digest, record_path, remember_digest, trusted_digest
 from sgft_edge.store.header import check_gguf
@@ -36,7 +34,6 @@ Progress = Callable[[int, int | None], None]
 """Called with the bytes that have arrived and the bytes in all, None while the total is unknown."""
 
 _POLL_SECONDS = 0.2
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def pull(entry: Entry, progress: Progress | None = None, accept: Accept = lambda entry, file: None) -> Path:
@@ -66,7 +63,7 @@ def pull(entry: Entry, progress: Progress | None = None, accept: Accept = lambda
                     raise PullError(f"cannot pull {entry.name}: {'; '.join(refusals) or 'it has no sources'}")
             _clear(joined)
     except OSError as e:
-        hint = ": free some space, or set SGFT_EDGE_MODELS to another folder" if e.errno in _FULL else ""
+        hint = ": free some space, or set SGFT_EDGE_MODELS to another folder" if e.errno in FULL else ""
         raise PullError(f"cannot write to {folder}: {e.strerror or e}{hint}") from e
     return target
 
@@ -235,20 +232,8 @@ def _alone(folder: Path, entry: Entry) -> Iterator[tuple[Path, Path]]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     staging, joined = folder / f".{entry.name}.part", folder / f".{entry.name}.joined"
-    with (folder / f".{entry.name}.lock").open("ab") as handle:  # closing it, or a dead process, unlocks
-        if sys.platform == "win32":
-            import msvcrt
-
-            while True:
-                try:
-                    msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
-                    break
-                except OSError:
-                    time.sleep(_POLL_SECONDS)
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    with (folder / f".{entry.name}.lock").open("ab") as handle:
+        hold(handle, wait=True)
         _sweep(staging, joined)
         try:
             yield staging, joined

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgft_edge.errors import ContextOverflow, InputError
-from sgft_edge.host.files import write_atomically
+from sgft_edge.host.files import refusal, write_atomically
 from sgft_edge.reasoning.conversation import Message, question_of, strategy_for
 from sgft_edge.reasoning.settings import SAMPLED, Settings
 from sgft_edge.reasoning.solution import Event, Solution, worked_out
@@ -65,12 +65,12 @@ class Session:
         self.turns, self.forgotten, self._stopped = [], 0, None
 
     def save(self, path: Path) -> None:
-        """Write the conversation as JSON. Raises `InputError` where the file cannot be written."""
+        """Write the conversation as JSON. Raises `InputError`, or `SgftError` for a full disk."""
         kept = {"format": _FORMAT, "system": self.system, "turns": self.turns}
         try:
             write_atomically(path.expanduser(), json.dumps(kept, ensure_ascii=False, indent=1) + "\n")
         except OSError as e:
-            raise InputError(f"/save: cannot write {path}: {e.strerror or e}") from e
+            raise refusal(f"/save: cannot write {path}", e) from e
 
     def load(self, path: Path) -> None:
         """Go on with a saved conversation. Raises `InputError` for a file that holds none; then nothing changes."""
@@ -84,7 +84,7 @@ class Session:
             system = str(kept["system"])
         except OSError as e:
             raise InputError(f"/load: cannot read {path}: {e.strerror or e}") from e
-        except (ValueError, KeyError, TypeError) as e:
+        except (ValueError, KeyError, TypeError, RecursionError) as e:
             raise InputError(
                 f"/load: expected a conversation that /save wrote in {path}, found another file ({e})"
             ) from e

@@ -313,3 +313,9 @@ def test_any_text_is_read(text: str) -> None:
     assert extract_choice(text, PRICES) in {*PRICES, None}
     number = extract_number(text)
     assert number is None or isinstance(number, Fraction)
+
+
+@pytest.mark.parametrize("word", ["ſix", "ſeven", "twenty one ſixth"])
+def test_letters_that_only_look_like_those_of_a_number(word: str) -> None:
+    """Found by benchmarks/fuzz.py: a long s is an s to a pattern that ignores case, and not to `str.lower`."""
+    assert extract(f"The answer is {word}.") in (None, "20", "21")

@@ -263,6 +263,8 @@ def test_settings(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     config.write_text('base = "x"\nout = "y"\nrank = "four"\n')
     assert sgft.main(["--config", str(config)]) == 2
     assert "rank: expected int, found 'four'" in capsys.readouterr().err
+    (tmp_path / "run" / "state").mkdir(parents=True)
+    (tmp_path / "run" / "state" / ".settings.json.0123abcd").write_text("a run that was killed at once")
     assert sgft.main(options(base, tmp_path / "run", "--epochs", "0.2")) == 0
     assert sgft.main(options(base, tmp_path / "run", "--epochs", "0.2", "--rank", "2")) == 2
     assert "expected the settings of the run that began there, found other rank" in capsys.readouterr().err
