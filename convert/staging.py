@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from convert.errors import ConversionError
 from sgft_edge.errors import InputError
+from sgft_edge.host.files import place
 from sgft_edge.host.machine import MB
 
 
@@ -22,7 +23,7 @@ def staged(out: Path, force: bool = False) -> Iterator[Path]:
     What a killed run left is cleared by the next one. Raises `InputError` where `out` exists, unless `force`;
     `ConversionError` where another run writes there or the disk refuses.
     """
-    out = out.expanduser().absolute()
+    out = place(str(out)).absolute()
     work, lock = out.with_name(f".{out.name}.part"), FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
     try:
         if out.exists() and not force and (out.is_file() or any(out.iterdir())):

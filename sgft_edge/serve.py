@@ -16,8 +16,10 @@ from sgft_edge.errors import InputError, SgftError
 from sgft_edge.reasoning.settings import Settings
 from sgft_edge.solving.endpoint import is_endpoint
 from sgft_edge.store.places import entry_for
+from sgft_edge.terminal import words
 from sgft_edge.terminal.options import guide_of, model_options, open_solver, read_text, with_model
 from sgft_edge.terminal.run import run
+from sgft_edge.terminal.streams import remark
 
 if TYPE_CHECKING:
     from sgft_edge.solver import Solver
@@ -33,13 +35,19 @@ def main(argv: list[str] | None = None) -> int:
 @click.command("serve", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Others need an API key.")
 @click.option("--port", default=8080, show_default=True, metavar="N", help="0 takes a free one.")
-@click.option("--also", multiple=True, metavar="MODEL", help="Another model to offer, in both roles; repeatable.")
+@click.option(
+    "--also",
+    type=words.models,
+    multiple=True,
+    metavar="MODEL",
+    help="Another one, in both roles; repeatable.",
+)
 @click.option("--parallel", default=8, show_default=True, metavar="N", help="Requests worked on at once.")
 @click.option("--queue", default=32, show_default=True, metavar="N", help="Requests that may wait.")
 @click.option("--timeout", default=600.0, show_default=True, metavar="SECONDS", help="Longest time of a request.")
 @click.option("--max-tokens", default=2048, show_default=True, metavar="N", help="Longest free answer.")
 @click.option("--max-body", default=1_000_000, show_default=True, metavar="BYTES", help="Largest request.")
-@click.option("--api-key-file", type=click.Path(path_type=Path), help=f"The key; or set {KEY_VARIABLE}.")
+@click.option("--api-key-file", type=words.path, help=f"The key; or set {KEY_VARIABLE}.")
 @click.option("--allow-host", multiple=True, metavar="NAME", help="A name by which clients reach this server.")
 @click.option("--cors", multiple=True, metavar="ORIGIN", help="A site whose pages may ask, such as https://my.site.")
 @model_options
@@ -79,7 +87,7 @@ def command(host: str, port: int, also: tuple[str, ...], **given: Any) -> None:
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
         place = f"[{host}]" if ":" in host else host
         names, port = ", ".join(solvers), listening.getsockname()[1]
-        click.echo(f"Serving {names} at http://{place}:{port}/ (Ctrl-C stops it)", err=True)
+        remark(f"Serving {names} at http://{place}:{port}/ (Ctrl-C stops it)")
         uvicorn.Server(config).run(sockets=[listening])
 
 
