@@ -80,13 +80,17 @@ class _Command(click.Command):
 @click.option("--verify-rows", default=20, metavar="N")
 @click.option(
     "--max-logit-error",
-    type=float,
+    type=words.number(0),
     metavar="E",
     help="[default: 1e-3 for F32, 0.01 for F16, 0.05 for BF16]",
     show_default=False,
 )
-@click.option("--max-kld", default=1.0, metavar="NATS", help="Of a quantized file from the unquantized one.")
-@click.option("--min-agreement", default=0.5, metavar="SHARE", help="Of most likely tokens, likewise.")
+@click.option(
+    "--max-kld", type=words.number(0), default=1.0, metavar="NATS", help="Of a quantized file from the unquantized one."
+)
+@click.option(
+    "--min-agreement", type=words.number(0, 1), default=0.5, metavar="SHARE", help="Of most likely tokens, likewise."
+)
 @click.option("--force", is_flag=True, help="Replace the folder.")
 def command(source: Path, **given: Any) -> int:
     """Export a PEFT adapter, or a model, as GGUF files that are proven to be what was trained.

@@ -23,7 +23,9 @@ def staged(out: Path, force: bool = False) -> Iterator[Path]:
     What a killed run left is cleared by the next one. Raises `InputError` where `out` exists, unless `force`;
     `ConversionError` where another run writes there or the disk refuses.
     """
-    out = place(str(out)).absolute()
+    out = Path(os.path.abspath(place(str(out))))
+    if not out.name:
+        raise InputError(f"--out: expected a folder's name, found {out}")
     work, lock = out.with_name(f".{out.name}.part"), FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
     try:
         if out.exists() and not force and (out.is_file() or any(out.iterdir())):

@@ -73,7 +73,9 @@ def command(out: Path, models: str | None, extras: str, archive: bool, force: bo
     carried = [_carried(name.strip()) for name in named.split(",") if name.strip()]
     wanted = [name.strip() for name in extras.split(",") if name.strip()]
     installed = closure("sgft-edge", wanted)
-    out = out.absolute()
+    out = Path(os.path.abspath(out))
+    if not out.name:
+        raise InputError(f"--out: expected a folder's name, found {out}")
     packed = out.with_name(f"{out.name}.tar.gz")
     for path in (out, packed) if archive else (out,):
         if path.exists() and not force and (path.is_file() or any(path.iterdir())):

@@ -243,11 +243,11 @@ def _report(outcomes: Sequence[Outcome]) -> int:
 @click.option("--base-url", metavar="URL", help="Of the endpoint; its key is in the environment, OPENAI_API_KEY.")
 @click.option("--seeds", type=words.path, default=SEEDS, metavar="FILE", help="Examples of guidances.")
 @click.option("--shots", type=click.IntRange(0), default=3, show_default=True, metavar="N", help="Examples a prompt.")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=120.0, show_default=True, metavar="SECONDS")
+@click.option("--timeout", type=words.number(0, above=True), default=120.0, show_default=True, metavar="SECONDS")
 @click.option("--max-tokens", type=click.IntRange(1), default=1024, show_default=True, help="Of one answer.")
-@click.option("--price-in", type=click.FloatRange(0), default=0.0, metavar="X", help="Of a million tokens of prompts.")
-@click.option("--price-out", type=click.FloatRange(0), default=0.0, metavar="X", help="Of a million tokens of answers.")
-@click.option("--max-cost", type=click.FloatRange(0), metavar="X", help="Ask for no more than that, all runs together.")
+@click.option("--price-in", type=words.number(0), default=0.0, metavar="X", help="Of a million tokens of prompts.")
+@click.option("--price-out", type=words.number(0), default=0.0, metavar="X", help="Of a million tokens of answers.")
+@click.option("--max-cost", type=words.number(0), metavar="X", help="Ask for no more than that, all runs together.")
 def command(
     source: Path,
     out: Path,

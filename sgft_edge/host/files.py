@@ -53,9 +53,17 @@ def place(name: str) -> Path:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file as UTF-8 so that a reader, or a power cut, sees the old text or the new one. Raises `OSError`."""
+    """Write a file as UTF-8 so that a reader, or a power cut, sees the old text or the new one. Raises `OSError`.
+
+    A link stays one, to what is written; a device or a pipe stays what it is.
+    """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        with path.open("w", encoding="utf-8", errors="replace", newline="\n") as handle:
+            handle.write(text)
+        return
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:

@@ -47,8 +47,7 @@ def _run(command: click.Command, argv: list[str] | None, name: str) -> int:
         complain(e)
         return e.exit_status
     except OSError as e:  # of a place that nobody expected to fail
-        where = f"{e.filename}: " if e.filename else ""
-        complain(f"{where}{e.strerror or e}")
+        complain(e)
         return 1
     except MemoryError:
         complain("there is not enough memory for this")

@@ -88,9 +88,12 @@ def remark(text: str = "") -> None:
     click.echo(visible(text), file=sys.stderr)
 
 
-def complain(message: object) -> None:
+def complain(error: Exception | str) -> None:
     """Tell on one line what went wrong."""
-    remark(f"sgft-edge: error: {on_one_line(str(message))}")
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        message = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    remark(f"sgft-edge: error: {on_one_line(message)}")
 
 
 def _with_raw(stream: TextIO, number: int, kind: type[io.FileIO]) -> TextIO:

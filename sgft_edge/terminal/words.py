@@ -1,7 +1,9 @@
-"""Names of files and of models as they are typed, looked at before anything else is done."""
+"""Names of files and of models, and numbers, as they are typed, looked at before anything else is done."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -30,3 +32,16 @@ def check_model(name: str) -> None:
     """Raise `InputError` for a model's name that is a path and cannot be one."""
     if name.startswith("~") or "\0" in name:
         place(name)
+
+
+def number(least: float, most: float = math.inf, *, above: bool = False) -> Callable[[str | float], float]:
+    """The type of an option that is a finite number from `least`, or `above` it, to `most`."""
+
+    def number(typed: str | float) -> float:
+        value = float(typed)
+        if not (least < value if above else least <= value) or not value <= most or math.isinf(value):
+            bounds = f"{'more than' if above else 'at least'} {least:g} and at most {most:g}"
+            raise click.BadParameter(f"expected a finite number of {bounds}, found {typed}")
+        return value
+
+    return number
