@@ -79,8 +79,10 @@ def guarded() -> Iterator[None]:
 
 def say(text: object = "", *, nl: bool = True, **style: Any) -> None:
     """Write to standard output: to a terminal what does not steer it, elsewhere the text as it is."""
-    shown = visible(str(text)) if sys.stdout.isatty() else str(text)
-    click.echo(click.style(shown, **style) if style else shown, file=sys.stdout, nl=nl)
+    shown = str(text)
+    if sys.stdout.isatty():
+        shown = click.style(visible(shown), **style) if style else visible(shown)
+    click.echo(shown, file=sys.stdout, nl=nl, color=True)  # click would take escapes out of what goes to a pipe
 
 
 def remark(text: str = "") -> None:
