@@ -18,6 +18,7 @@ from convert.architectures import architecture_of
 from convert.checkpoint import open_checkpoint, read_config
 from convert.errors import ConversionError, Unsupported
 from convert.header import Metadata, read_header
+from sgft_edge.host.files import place
 from sgft_edge.store.digests import file_digest
 from sgft_edge.store.manifest import Manifest
 from sgft_edge.store.places import entry_for, resolve
@@ -49,7 +50,7 @@ class Base:
         """How it is called elsewhere: a known model's name, the hub's, or that of the folder or file."""
         if self.is_gguf and (entry := entry_for(self.path)) is not None:
             return entry.name
-        return Path(self.name).name if Path(self.name).expanduser().exists() else self.name
+        return Path(self.name).name if place(self.name).exists() else self.name
 
     @property
     def architecture(self) -> str:
@@ -106,7 +107,7 @@ def find_base(name: str) -> Base:
 
     Raises `ConversionError`, and `ModelError` for a known model that is not on this machine.
     """
-    path = Path(name).expanduser()
+    path = place(name)
     if path.is_dir():
         read_config(path)
         return Base(name, path)

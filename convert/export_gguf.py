@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sgft_edge.errors import InputError
+from sgft_edge.host.files import place
 from sgft_edge.host.machine import MB
+from sgft_edge.terminal import words
 from sgft_edge.terminal.run import run
+from sgft_edge.terminal.streams import remark, say
 
 if TYPE_CHECKING:
     from convert.pipeline import Result
@@ -34,9 +37,7 @@ class _Command(click.Command):
     "export_gguf", cls=_Command, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
 )
 @click.argument("source", metavar="ADAPTER_OR_MODEL", type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="A folder that is not there."
-)
+@click.option("--out", required=True, type=words.path, metavar="DIR", help="A folder that is not there.")
 @click.option("--name", help="Of the export.  [default: the source's]", show_default=False)
 @click.option(
     "--format",
@@ -70,24 +71,26 @@ class _Command(click.Command):
 @click.option("--pre", metavar="NAME", help="llama.cpp's name of an unknown pre-tokenizer.")
 @click.option(
     "--converter",
-    type=click.Path(path_type=Path),
+    type=words.path,
     metavar="PATH",
     help="A llama.cpp checkout, for other architectures.",
 )
 @click.option("--verify/--no-verify", default=True, help="Prove the files before they appear.")
-@click.option(
-    "--verify-data", type=click.Path(path_type=Path), default=_DEV, metavar="FILE", show_default="the dev data"
-)
+@click.option("--verify-data", type=words.path, default=_DEV, metavar="FILE", show_default="the dev data")
 @click.option("--verify-rows", default=20, metavar="N")
 @click.option(
     "--max-logit-error",
-    type=float,
+    type=words.number(0),
     metavar="E",
     help="[default: 1e-3 for F32, 0.01 for F16, 0.05 for BF16]",
     show_default=False,
 )
-@click.option("--max-kld", default=1.0, metavar="NATS", help="Of a quantized file from the unquantized one.")
-@click.option("--min-agreement", default=0.5, metavar="SHARE", help="Of most likely tokens, likewise.")
+@click.option(
+    "--max-kld", type=words.number(0), default=1.0, metavar="NATS", help="Of a quantized file from the unquantized one."
+)
+@click.option(
+    "--min-agreement", type=words.number(0, 1), default=0.5, metavar="SHARE", help="Of most likely tokens, likewise."
+)
 @click.option("--force", is_flag=True, help="Replace the folder.")
 def command(source: Path, **given: Any) -> int:
     """Export a PEFT adapter, or a model, as GGUF files that are proven to be what was trained.
@@ -103,7 +106,7 @@ def command(source: Path, **given: Any) -> int:
         logging.getLogger("gguf").setLevel(logging.ERROR)  # its guesses about tokenizers, which are proven here
         result = export(_options(source, given))
     for warning in result.warnings:
-        click.echo(f"export_gguf: warning: {warning}", err=True)
+        remark(f"export_gguf: warning: {warning}")
     _report(result)
     return 0
 
@@ -152,7 +155,7 @@ def _was_given(name: str) -> bool:
 
 
 def _imatrix(text: str) -> Path | None:
-    return None if text == "none" else _file("--imatrix", Path(text))
+    return None if text == "none" else _file("--imatrix", place(text))
 
 
 def _file(option: str, path: Path) -> Path:
@@ -163,14 +166,13 @@ def _file(option: str, path: Path) -> Path:
 
 def _report(result: Result) -> None:
     """The checks, and what each quantized file costs."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(soft_wrap=True)
+    from sgft_edge.terminal.display import PlainConsole
+
+    console = PlainConsole(soft_wrap=True)
     for check in result.proof.checks:
-        console.print(
-            f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.found}", markup=False, highlight=False
-        )
+        console.print(f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.found}")
     if result.proof.quantized:
         table = Table(box=None, pad_edge=False)
         for title in ("TYPE", "MB", "BITS/WEIGHT", "KLD", "TOP-1", "PERPLEXITY", "TENSORS"):
@@ -182,7 +184,7 @@ def _report(result: Result) -> None:
             table.add_row(q.type, *figures, f"{q.perplexity:.3f}", types)
         console.print(table)
     for name, role in result.files.items():
-        click.echo(f"{role}: {result.folder / name}")
+        say(f"{role}: {result.folder / name}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -20,6 +20,7 @@ from convert.header import Metadata
 from convert.model_gguf import FLOAT_TYPES
 from convert.proof import Limits
 from sgft_edge.errors import InputError
+from sgft_edge.host.files import place
 
 FORMATS = ("merged", "adapter", "both")
 
@@ -70,7 +71,7 @@ class Options:
             quantize.check_type(quant)
         if self.name is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise InputError(f"--name: expected letters, digits, '.', '_' and '-', found {self.name!r}")
-        source, out = self.source.resolve(), self.out.expanduser().resolve()
+        source, out = self.source.resolve(), place(str(self.out)).resolve()
         if out == source or out in source.parents:
             raise InputError(f"--out {self.out}: expected another folder than that of the source, {self.source}")
         if self.converter is not None and self.collects_imatrix:
@@ -161,7 +162,7 @@ def open_source(options: Options) -> Source:
 def _check_architecture(base: Base, adapter: AdapterFolder) -> None:
     """Refuse a base of another architecture than the one of the training, as far as that is known here."""
     trained = adapter.record.base.architecture if adapter.record else None
-    if trained is None and adapter.base and Path(adapter.base).expanduser().exists():
+    if trained is None and adapter.base and place(adapter.base).exists():
         trained = find_base(adapter.base).architecture
     found = base.architecture
     written_here = {architecture.name for architecture in ARCHITECTURES.values()}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from convert.errors import ConversionError
 from sgft_edge.errors import InputError
+from sgft_edge.host.files import place
 from sgft_edge.host.folders import appearing
 from sgft_edge.host.machine import MB
 
@@ -20,7 +22,9 @@ def staged(out: Path, force: bool = False) -> Iterator[Path]:
     Raises `InputError` where `out` exists, unless `force`; `ConversionError` where another run writes there or the
     disk refuses.
     """
-    out = out.expanduser().absolute()
+    out = Path(os.path.abspath(place(str(out))))
+    if not out.name:
+        raise InputError(f"--out: expected a folder's name, found {out}")
     try:
         if out.exists() and not force and (out.is_file() or any(out.iterdir())):
             raise InputError(f"--out {out}: expected a folder that is not there yet, found one: --force replaces it")

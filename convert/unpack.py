@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sgft_edge.terminal import words
 from sgft_edge.terminal.run import run
+from sgft_edge.terminal.streams import say
 
 if TYPE_CHECKING:
     from tokenizers.pre_tokenizers import PreTokenizer
@@ -25,9 +27,7 @@ _SPECIAL_NAMES = {"bos": "bos", "eos": "eos", "unknown": "unk", "padding": "pad"
 
 @click.command("unpack", context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="A folder that is not there."
-)
+@click.option("--out", required=True, type=words.path, metavar="DIR", help="A folder that is not there.")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32")
 @click.option("--force", is_flag=True, help="Replace the folder.")
 def command(file: Path, out: Path, dtype: str, force: bool) -> None:
@@ -35,7 +35,7 @@ def command(file: Path, out: Path, dtype: str, force: bool) -> None:
     import torch
 
     unpack(file, out, getattr(torch, dtype), force)
-    click.echo(out)
+    say(out)
 
 
 def unpack(file: Path, out: Path, dtype: Any, force: bool = False) -> None:

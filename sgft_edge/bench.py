@@ -14,8 +14,10 @@ from sgft_edge.reasoning.settings import DEVICES
 from sgft_edge.solving.default import choose_default
 from sgft_edge.store.digests import file_digest
 from sgft_edge.store.places import resolve
+from sgft_edge.terminal import words
 from sgft_edge.terminal.progress import progress
 from sgft_edge.terminal.run import run
+from sgft_edge.terminal.streams import say
 
 if TYPE_CHECKING:
     from sgft_edge.measuring.compare import Comparison
@@ -27,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 @click.command("bench", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--model", "name", metavar="MODEL", help="Name or GGUF file.  [default: as for solve]")
+@click.option("--model", "name", type=words.models, metavar="MODEL", help="Name or GGUF file.  [default: as for solve]")
 @click.option("--repeats", default=5, show_default=True, metavar="N", help="Runs of each contender.")
 @click.option("--prompt-tokens", default=256, show_default=True, metavar="N")
 @click.option("--decode-tokens", default=64, show_default=True, metavar="N")
@@ -56,17 +58,17 @@ def command(name: str | None, repeats: int, as_json: bool, tuned: bool, allow_q8
     with progress("runs", 2 * max(repeats, 1)) as advance:
         comparison = compare(model, repeats=repeats, advance=advance, **given)
     if as_json:
-        click.echo(json.dumps(comparison.to_dict(), indent=1))
+        say(json.dumps(comparison.to_dict(), indent=1))
     else:
         _print(comparison)
 
 
 def _tune(model: Path, repeats: int, tokens: tuple[int, int], rounded_kv: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from sgft_edge.llama.tuning import keep
     from sgft_edge.measuring.search import find_fastest, most_runs
+    from sgft_edge.terminal.display import PlainConsole
 
     if min(repeats, tokens[0], tokens[1] - 1) < 1:
         raise InputError("--tune: expected at least 1 repeat, 1 prompt token and 2 decoded tokens")
@@ -83,16 +85,16 @@ def _tune(model: Path, repeats: int, tokens: tuple[int, int], rounded_kv: bool) 
         table.add_row("tokens guessed ahead", str(tokens_ahead), f"a batch costs {cost:.2f}x", taken)
     for name, speed in tuned.others.items():
         table.add_row("quantization", name, f"{speed:.2f}x", "")
-    console = Console(highlight=False, soft_wrap=True)
+    console = PlainConsole(soft_wrap=True)
     console.print(table)
-    console.print(f"best: {tuned.tuning}\nkept in {keep(file_digest(model), tuned.tuning)}", markup=False)
+    console.print(f"best: {tuned.tuning}\nkept in {keep(file_digest(model), tuned.tuning)}")
 
 
 def _print(comparison: Comparison) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from sgft_edge.measuring.measure import CONTENDERS
+    from sgft_edge.terminal.display import PlainConsole
 
     ours, theirs = (comparison.medians(contender) for contender in CONTENDERS)
     ratio = comparison.ratio()
@@ -107,9 +109,9 @@ def _print(comparison: Comparison) -> None:
     ):
         values = (getattr(figures, figure) for figures in (ours, theirs))
         table.add_row(label, *(f"{value:.{digits}f}" for value in values), f"{getattr(ratio, figure):.2f}")
-    console = Console(highlight=False)
+    console = PlainConsole()
     console.print(table)
-    console.print(_circumstances(comparison), style="dim", soft_wrap=True, markup=False)
+    console.print(_circumstances(comparison), style="dim", soft_wrap=True)
 
 
 def _circumstances(comparison: Comparison) -> str:

@@ -30,7 +30,9 @@ from sgft_edge.store.header import check_gguf
 from sgft_edge.store.manifest import Entry, Manifest, package_models
 from sgft_edge.store.places import entry_for, resolve
 from sgft_edge.store.splits import model_stem, names, parts, size_of
+from sgft_edge.terminal import words
 from sgft_edge.terminal.run import run
+from sgft_edge.terminal.streams import say
 
 _CARRIED = Path(__file__).parent / "installation" / "carried"  # the scripts and the words that every bundle has
 
@@ -51,8 +53,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 @click.command("bundle", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The folder to make.")
-@click.option("--models", metavar="NAMES", help="Names or files, by commas.  [default: the one that answers here]")
+@click.option("--out", type=words.path, required=True, help="The folder to make.")
+@click.option(
+    "--models",
+    type=words.models,
+    metavar="NAMES",
+    help="By commas.  [default: the one that answers here]",
+)
 @click.option("--extras", default="", metavar="NAMES", help="Extras to carry, such as serve; they must be installed.")
 @click.option("--archive/--no-archive", default=True, show_default=True, help="Write OUT.tar.gz beside it.")
 @click.option("--force", is_flag=True, help="Replace what is there.")
@@ -66,7 +73,9 @@ def command(out: Path, models: str | None, extras: str, archive: bool, force: bo
     carried = [_carried(name.strip()) for name in named.split(",") if name.strip()]
     wanted = [name.strip() for name in extras.split(",") if name.strip()]
     installed = closure("sgft-edge", wanted)
-    out = out.expanduser().absolute()
+    out = Path(os.path.abspath(out))
+    if not out.name:
+        raise InputError(f"--out: expected a folder's name, found {out}")
     packed = out.with_name(f"{out.name}.tar.gz")
     for path in (out, packed) if archive else (out,):
         if path.exists() and not force and (path.is_file() or any(path.iterdir())):
@@ -82,7 +91,7 @@ def command(out: Path, models: str | None, extras: str, archive: bool, force: bo
     except OSError as e:
         raise SgftError(f"--out {out}: cannot write there: {e.strerror or e}") from e
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    click.echo(f"{out}: {len(installed)} wheels, {len(carried)} models, {size / MB:.0f} MB")
+    say(f"{out}: {len(installed)} wheels, {len(carried)} models, {size / MB:.0f} MB")
 
 
 def _write(folder: Path, carried: Sequence[BundledModel], installed: Sequence[Distribution]) -> None:

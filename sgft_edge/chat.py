@@ -12,13 +12,15 @@ from typing import Any
 import click
 
 from sgft_edge.errors import InputError, SgftError
-from sgft_edge.host.files import cache_folder
+from sgft_edge.host.files import cache_folder, place
 from sgft_edge.host.machine import MB
 from sgft_edge.reasoning.settings import STRATEGIES, Settings
 from sgft_edge.reasoning.solution import Event
+from sgft_edge.terminal import words
 from sgft_edge.terminal.options import model_options, open_solver, settings_from, settings_options, with_model
 from sgft_edge.terminal.run import run
 from sgft_edge.terminal.session import Session
+from sgft_edge.terminal.streams import complain, remark, say
 
 _HELP = """\
 /guidance on|off   show plans, expressions and values, or the answer alone
@@ -43,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 @click.command("chat", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--strategy", type=click.Choice(STRATEGIES), default="auto", show_default=True)
 @click.option("--system", default="", metavar="TEXT", help="What the model is told first.")
-@click.option("--load", "conversation", type=click.Path(path_type=Path), help="Go on with a saved conversation.")
+@click.option("--load", "conversation", type=words.path, help="Go on with a saved conversation.")
 @click.option("--no-history", is_flag=True, help="Keep no list of what was typed.")
 @settings_options
 @model_options
@@ -79,7 +81,7 @@ class Chat:
             "save": lambda name: self.session.save(_path("/save", name)),
             "load": lambda name: self.session.load(_path("/load", name)),
             "stats": self._stats,
-            "help": lambda _: click.echo(_HELP.format(strategies=", ".join(STRATEGIES))),
+            "help": lambda _: say(_HELP.format(strategies=", ".join(STRATEGIES))),
         }
 
     def take(self, text: str) -> bool:
@@ -95,10 +97,10 @@ class Chat:
                 self._commands[name[1:]](rest.strip())
             elif text:
                 self._show(self.session.ask(text))
-        except SgftError as e:
-            click.echo(f"sgft-edge: error: {e}", err=True)
+        except (SgftError, OSError) as e:
+            complain(e)
         except KeyboardInterrupt:
-            click.echo("\n[stopped; /retry asks again]", err=True)
+            remark("\n[stopped; /retry asks again]")
         return True
 
     def _show(self, events: Generator[Event]) -> None:
@@ -106,7 +108,7 @@ class Chat:
 
         with closing(events):
             show(events if self._open_plans else _folded(events))
-        click.echo()
+        say()
 
     def _guidance(self, wanted: str) -> None:
         if wanted not in ("on", "off"):
@@ -123,6 +125,7 @@ class Chat:
 
         if not wanted:
             raise InputError("/model: expected a name or a GGUF file, found nothing")
+        words.check_model(wanted)
         if not is_endpoint(wanted):
             resolve(wanted)
         before = self._given
@@ -147,11 +150,11 @@ class Chat:
         decoded = sum(usage.decoded for usage in used)
         models = " + ".join(dict.fromkeys(self.session.solver.cast.models.values()))
         read, reused = sum(usage.prefilled for usage in used), sum(usage.reused for usage in used)
-        click.echo(f"{len(solved)} answers in {seconds:.1f} s by {models} on {self.session.solver.cast.device}")
-        click.echo(f"{decoded} tokens decoded ({decoded / seconds if seconds else 0:.0f} a second), ", nl=False)
-        click.echo(f"{read} read, {reused} reused; {peak_bytes() / MB:.0f} MB at most")
+        say(f"{len(solved)} answers in {seconds:.1f} s by {models} on {self.session.solver.cast.device}")
+        say(f"{decoded} tokens decoded ({decoded / seconds if seconds else 0:.0f} a second), ", nl=False)
+        say(f"{read} read, {reused} reused; {peak_bytes() / MB:.0f} MB at most")
         if self.session.forgotten:
-            click.echo(f"{self.session.forgotten // 2} of {len(self.session.turns) // 2} turns no longer fit")
+            say(f"{self.session.forgotten // 2} of {len(self.session.turns) // 2} turns no longer fit")
 
 
 def _folded(events: Iterator[Event]) -> Iterator[Event]:
@@ -166,16 +169,17 @@ def _folded(events: Iterator[Event]) -> Iterator[Event]:
 
 
 def _path(command: str, name: str) -> Path:
-    if not name:
-        raise InputError(f"{command}: expected a file's name, found nothing")
-    return Path(name)
+    try:
+        return place(name)
+    except InputError as e:
+        raise InputError(f"{command}: {e}") from e
 
 
 def _piped() -> Iterator[str]:
     """The lines of stdin, those that end with a backslash joined to the next."""
     begun = ""
-    for line in sys.stdin:
-        text = line.rstrip("\n")
+    for line in _lines():
+        text = line.rstrip("\r\n")
         if text.endswith("\\"):
             begun += f"{text[:-1]}\n"
             continue
@@ -183,6 +187,18 @@ def _piped() -> Iterator[str]:
         begun = ""
     if begun:
         yield begun
+
+
+def _lines() -> Iterator[str]:
+    """The lines of stdin that are UTF-8; of others it is told what is wrong. Raises `SgftError`."""
+    try:
+        for number, raw in enumerate(sys.stdin.buffer, start=1):
+            try:
+                yield raw.decode()
+            except UnicodeDecodeError as e:
+                complain(f"line {number}: expected UTF-8, found byte 0x{raw[e.start]:02x}: convert it first")
+    except OSError as e:
+        raise SgftError(f"cannot read standard input: {e.strerror or e}") from e
 
 
 def _typed(keep_history: bool) -> Iterator[str]:
@@ -216,7 +232,7 @@ def _typed(keep_history: bool) -> Iterator[str]:
             file.touch(mode=0o600)
             history = FileHistory(str(file))
         except OSError:
-            click.echo(f"sgft-edge: warning: {file} cannot be written: what is typed is not remembered", err=True)
+            remark(f"sgft-edge: warning: {file} cannot be written: what is typed is not remembered")
     names = [line.split()[0] for line in _HELP.splitlines() if line.startswith("/")]
     prompt: PromptSession[str] = PromptSession(
         history=history,
@@ -226,7 +242,7 @@ def _typed(keep_history: bool) -> Iterator[str]:
         complete_while_typing=False,
         complete_style=CompleteStyle.READLINE_LIKE,
     )
-    click.echo("Ask something; /help lists the commands.")
+    say("Ask something; /help lists the commands.")
     while True:
         try:
             yield prompt.prompt("> ")

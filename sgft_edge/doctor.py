@@ -12,6 +12,7 @@ import click
 
 from sgft_edge.host.machine import MB
 from sgft_edge.terminal.run import run
+from sgft_edge.terminal.streams import say
 
 if TYPE_CHECKING:
     from sgft_edge.installation.advice import Advice
@@ -40,7 +41,7 @@ def command(as_json: bool) -> int:
     advice = advise(report)
     broken = any(a.broken for a in advice)
     if as_json:
-        click.echo(json.dumps({**asdict(report), "advice": [asdict(a) for a in advice], "works": not broken}, indent=1))
+        say(json.dumps({**asdict(report), "advice": [asdict(a) for a in advice], "works": not broken}, indent=1))
     else:
         _print(report, advice)
     return int(broken)
@@ -55,15 +56,15 @@ def _print(report: Report, advice: list[Advice]) -> None:
         ("Folders", _folders(report)),
     )
     for title, rows in sections:
-        click.secho(title, bold=True)
+        say(title, bold=True)
         for label, value in rows:
-            click.echo(f"  {label:<18} {value}")
-        click.echo()
-    click.secho("Advice", bold=True)
+            say(f"  {label:<18} {value}")
+        say()
+    say("Advice", bold=True)
     for item in advice:
-        click.secho(f"  {'BROKEN' if item.broken else 'advice'}: {item.text}", fg="red" if item.broken else "yellow")
+        say(f"  {'BROKEN' if item.broken else 'advice'}: {item.text}", fg="red" if item.broken else "yellow")
     if not advice:
-        click.secho("  all is well", fg="green")
+        say("  all is well", fg="green")
 
 
 def _versions(report: Report) -> Rows:

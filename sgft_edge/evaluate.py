@@ -23,9 +23,11 @@ from sgft_edge.host.journal import Journal
 from sgft_edge.reasoning.problems import Problem, read_rows, with_references
 from sgft_edge.reasoning.settings import ANSWERING
 from sgft_edge.reasoning.strategies import parts
+from sgft_edge.terminal import words
 from sgft_edge.terminal.options import guide_of, model_options, open_solver, settings_from, settings_options
 from sgft_edge.terminal.progress import counted_progress
 from sgft_edge.terminal.run import run
+from sgft_edge.terminal.streams import remark
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 @click.option(
     "--from",
     "saved",
-    type=click.Path(path_type=Path),
+    type=words.path,
     multiple=True,
     help="Show the rows of earlier runs; runs nothing.",
 )
@@ -49,17 +51,17 @@ def main(argv: list[str] | None = None) -> int:
 @click.option(
     "--guidance",
     "guided",
-    type=click.Path(path_type=Path),
+    type=words.path,
     multiple=True,
     help="Follow those that `solve --strategy guidance --input FILE` wrote; no guide is loaded.",
 )
-@click.option("--output", type=click.Path(path_type=Path), help="Rows; resumes.  [default: FILE.rows.jsonl]")
+@click.option("--output", type=words.path, help="Rows; resumes.  [default: FILE.rows.jsonl]")
 @click.option("--calibrate", "calibrates", is_flag=True, help="Let --strategy auto take what was best for this model.")
 @click.option("--restart", is_flag=True, help="Overwrite the output instead of resuming.")
 @click.option(
     "--report",
     "reports",
-    type=click.Path(path_type=Path),
+    type=words.path,
     multiple=True,
     help="Also write a page (.html) or tables (.md).",
 )
@@ -134,9 +136,9 @@ def command(
                             rows = run_trial(solver, settings[name], problems, journal, guidances, progress)
                         measured.append(rows)
     _show(measured, reports, Path(file).stem)
-    click.echo(f"rows: {output}", err=True)
+    remark(f"rows: {output}")
     for said in calibrate(entry, measured) if entry else ():
-        click.echo(said, err=True)
+        remark(said)
 
 
 def _saved(path: Path) -> list[list[Row]]:

@@ -20,7 +20,9 @@ from sgft_edge.solving.default import choose_default, own_default, require_memor
 from sgft_edge.store import digests, manifest, places
 from sgft_edge.store.manifest import Entry, Manifest
 from sgft_edge.store.pull import Progress, discard, pull
+from sgft_edge.terminal import words
 from sgft_edge.terminal.run import run
+from sgft_edge.terminal.streams import remark, say
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -40,10 +42,11 @@ def list_models(as_json: bool) -> None:
     rows = [places.state(entry) for entry in Manifest.load().entries.values()]
     name, said = _default()
     if as_json:
-        click.echo(json.dumps([{**asdict(row), "default": row.name == name} for row in rows], indent=1))
+        say(json.dumps([{**asdict(row), "default": row.name == name} for row in rows], indent=1))
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from sgft_edge.terminal.display import PlainConsole
 
     table = Table(box=None, pad_edge=False)
     for title in ("NAME", "ROLE", "SIZE", "LICENCE", "HERE", "VERIFIED"):
@@ -52,8 +55,8 @@ def list_models(as_json: bool) -> None:
     for row in rows:
         size = f"{row.bytes / MB:.0f} MB" if row.bytes is not None else "?"
         table.add_row(row.name, row.role, size, row.licence, "yes" if row.path else "-", row.verified)
-    Console().print(table)
-    click.echo(f"\n{said}")
+    PlainConsole().print(table)
+    say(f"\n{said}")
 
 
 @command.command("pull")
@@ -68,7 +71,7 @@ def pull_models(names: tuple[str, ...]) -> None:
     wanted = names or filter(None, [own_default()])
     entries = [known.get(name) for name in wanted]  # all looked up before the first is fetched
     for path in map(_pull, entries) if entries else [_pull_plain_default(known)]:
-        click.echo(path)
+        say(path)
 
 
 def _pull(entry: Entry) -> Path:
@@ -92,12 +95,12 @@ def _pull_plain_default(known: Manifest) -> Path:
         require_memory(entry)
         return _pull(entry)
     except (ModelError, PullError) as e:
-        click.echo(f"sgft-edge: {e}; {fallback.name}, which is smaller and answers worse, is fetched instead", err=True)
+        remark(f"sgft-edge: {e}; {fallback.name}, which is smaller and answers worse, is fetched instead")
         return _pull(fallback)
 
 
 @command.command("use")
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=words.models)
 @click.option("--auto", is_flag=True, help="Take the choice back: the best model that is here and fits answers.")
 def use_model(name: str | None, auto: bool) -> None:
     """Choose the model that answers where none is named; without NAME, say which one does."""
@@ -107,7 +110,7 @@ def use_model(name: str | None, auto: bool) -> None:
         use(name)
     if auto:
         use_none()
-    click.echo(_default()[1] if auto else choose_default())
+    say(_default()[1] if auto else choose_default())
 
 
 def _default() -> tuple[str | None, str]:
@@ -144,11 +147,11 @@ def verify(names: tuple[str, ...]) -> None:
             damaged.append(entry.name)
             continue
         if expected is None:
-            click.echo(f"{entry.name}: nothing to compare with; its sha256 is {found}")
+            say(f"{entry.name}: nothing to compare with; its sha256 is {found}")
         elif found == expected:
-            click.echo(f"{entry.name}: ok")
+            say(f"{entry.name}: ok")
         else:
-            click.echo(f"{entry.name}: {path} has sha256 {found}, expected {expected}")
+            say(f"{entry.name}: {path} has sha256 {found}, expected {expected}")
             damaged.append(entry.name)
     if damaged:
         raise ModelError(f"not as expected: {', '.join(damaged)}; `sgft-edge models pull NAME` fetches a file anew")
@@ -175,7 +178,7 @@ def add(names_and_path: tuple[str, ...], role: str, licence: str, base: str | No
         case _:
             raise click.UsageError(f"expected NAME and FILE, or an export's folder, found {len(names_and_path)} words")
     for entry in entries:
-        click.echo(f"{entry.name}: {places.locate(entry)}")
+        say(f"{entry.name}: {places.locate(entry)}")
 
 
 @command.command("rm")
@@ -188,25 +191,25 @@ def remove(name: str, yes: bool) -> None:
     if download.is_file() and not yes:
         click.confirm(f"Delete {download} ({download.stat().st_size / MB:.0f} MB)?", abort=True)
     if discard(entry):
-        click.echo(f"deleted {download}")
+        say(f"deleted {download}")
     elif not entry.own:
         raise ModelMissing(f"{name} is not in {files.models_folder()}: there is nothing to delete")
     if entry.own:
         manifest.remove(name)
-        click.echo(f"{name} is no longer in models.toml")
+        say(f"{name} is no longer in models.toml")
 
 
 @command.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, type=words.models)
 def where(name: str | None) -> None:
     """Print a model's path; without NAME, the folders."""
     if name is not None:
-        click.echo(places.resolve(name))
+        say(places.resolve(name))
         return
-    click.echo(f"models   {files.models_folder()}")
-    click.echo(f"config   {files.config_folder()}")
-    click.echo(f"cache    {files.cache_folder()}")
-    click.echo(f"package  {manifest.package_models()}")
+    say(f"models   {files.models_folder()}")
+    say(f"config   {files.config_folder()}")
+    say(f"cache    {files.cache_folder()}")
+    say(f"package  {manifest.package_models()}")
 
 
 @contextmanager
@@ -219,7 +222,7 @@ def _progress(entry: Entry) -> Iterator[Progress]:
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Bars(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
         task = bars.add_task(entry.name, total=entry.bytes)
         yield lambda arrived, total: bars.update(task, completed=arrived, total=total)
@@ -237,7 +240,7 @@ class _ProgressLines:
         if steps > self.steps:
             self.steps = steps
             of_total = f" of {total / MB:.0f}" if total else ""
-            click.echo(f"{self.name}: {arrived / MB:.0f}{of_total} MB", err=True)
+            remark(f"{self.name}: {arrived / MB:.0f}{of_total} MB")
 
 
 if __name__ == "__main__":

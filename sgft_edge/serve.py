@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import socket
@@ -16,13 +17,17 @@ from sgft_edge.errors import InputError, SgftError
 from sgft_edge.reasoning.settings import Settings
 from sgft_edge.solving.endpoint import is_endpoint
 from sgft_edge.store.places import entry_for
+from sgft_edge.terminal import words
 from sgft_edge.terminal.options import guide_of, model_options, open_solver, read_text, with_model
 from sgft_edge.terminal.run import run
+from sgft_edge.terminal.streams import remark
 
 if TYPE_CHECKING:
     from sgft_edge.solver import Solver
 
 KEY_VARIABLE = "SGFT_EDGE_API_KEY"
+_PORTS, _COUNTS = click.IntRange(0, 65535), click.IntRange(1)
+_SECONDS = words.number(0, 365 * 24 * 3600, above=True)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,14 +37,38 @@ def main(argv: list[str] | None = None) -> int:
 
 @click.command("serve", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Others need an API key.")
-@click.option("--port", default=8080, show_default=True, metavar="N", help="0 takes a free one.")
-@click.option("--also", multiple=True, metavar="MODEL", help="Another model to offer, in both roles; repeatable.")
-@click.option("--parallel", default=8, show_default=True, metavar="N", help="Requests worked on at once.")
-@click.option("--queue", default=32, show_default=True, metavar="N", help="Requests that may wait.")
-@click.option("--timeout", default=600.0, show_default=True, metavar="SECONDS", help="Longest time of a request.")
-@click.option("--max-tokens", default=2048, show_default=True, metavar="N", help="Longest free answer.")
-@click.option("--max-body", default=1_000_000, show_default=True, metavar="BYTES", help="Largest request.")
-@click.option("--api-key-file", type=click.Path(path_type=Path), help=f"The key; or set {KEY_VARIABLE}.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, metavar="N", help="0 takes a free one."
+)
+@click.option(
+    "--also",
+    type=words.models,
+    multiple=True,
+    metavar="MODEL",
+    help="Another one, in both roles; repeatable.",
+)
+@click.option(
+    "--parallel",
+    type=_COUNTS,
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Requests worked on at once.",
+)
+@click.option("--queue", type=click.IntRange(0), default=32, show_default=True, metavar="N", help="Requests that wait.")
+@click.option(
+    "--timeout",
+    type=_SECONDS,
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Longest request.",
+)
+@click.option("--max-tokens", type=_COUNTS, default=2048, show_default=True, metavar="N", help="Longest free answer.")
+@click.option(
+    "--max-body", type=_COUNTS, default=1_000_000, show_default=True, metavar="BYTES", help="Largest request."
+)
+@click.option("--api-key-file", type=words.path, help=f"The key; or set {KEY_VARIABLE}.")
 @click.option("--allow-host", multiple=True, metavar="NAME", help="A name by which clients reach this server.")
 @click.option("--cors", multiple=True, metavar="ORIGIN", help="A site whose pages may ask, such as https://my.site.")
 @model_options
@@ -49,9 +78,6 @@ def command(host: str, port: int, also: tuple[str, ...], **given: Any) -> None:
     The page is at http://127.0.0.1:8080/, the interface under /v1. A model's name may carry a strategy, as in
     smollm2:exact.
     """
-    for name in ("parallel", "timeout", "max_tokens", "max_body"):
-        if given[name] <= 0:
-            raise InputError(f"{name}: expected more than 0, found {given[name]}")
     key = _key(given["api_key_file"])
     if key is None and not _is_loopback(host):
         raise InputError(f"host: expected an API key to serve {host}: give --api-key-file or set {KEY_VARIABLE}")
@@ -79,7 +105,7 @@ def command(host: str, port: int, also: tuple[str, ...], **given: Any) -> None:
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
         place = f"[{host}]" if ":" in host else host
         names, port = ", ".join(solvers), listening.getsockname()[1]
-        click.echo(f"Serving {names} at http://{place}:{port}/ (Ctrl-C stops it)", err=True)
+        remark(f"Serving {names} at http://{place}:{port}/ (Ctrl-C stops it)")
         uvicorn.Server(config).run(sockets=[listening])
 
 
@@ -108,11 +134,20 @@ def _name(model: str) -> str:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """The socket that is served. Raises `SgftError` where it cannot be had."""
+    """The socket that is served. Raises `InputError` for what is no address here, `SgftError` for one that is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    wrong = f"host: expected an address or a name of this machine, found {host[:80]!r}"
+    try:
+        if not host.strip():  # which means every address
+            raise InputError(wrong)
+        socket.getaddrinfo(host, port, family)
+    except (OSError, ValueError) as e:  # a name that DNS cannot have is a UnicodeError
+        raise InputError(wrong) from e
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
-    except (OSError, OverflowError) as e:
+    except OSError as e:
+        if e.errno == errno.EADDRNOTAVAIL:
+            raise InputError(wrong) from e
         raise SgftError(f"cannot listen at {host}:{port}: {e}: choose another --host or --port") from e
 
 

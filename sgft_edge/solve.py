@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sgft_edge.errors import InputError
+from sgft_edge.errors import InputError, SgftError
 from sgft_edge.reasoning.computed import computed, events_of
 from sgft_edge.reasoning.question import MAX_CHARACTERS, Question, parse_choices
 from sgft_edge.reasoning.settings import STRATEGIES
 from sgft_edge.reasoning.solution import Event, Solution
+from sgft_edge.terminal import words
 from sgft_edge.terminal.options import model_options, open_solver, read_text, settings_from, settings_options
 from sgft_edge.terminal.run import run
+from sgft_edge.terminal.streams import say
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,14 +30,14 @@ def main(argv: list[str] | None = None) -> int:
 
 @click.command("solve", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("question", required=False)
-@click.option("--file", type=click.Path(path_type=Path), help="Read the question from a file.")
+@click.option("--file", type=words.path, help="Read the question from a file.")
 @click.option("--choices", metavar="TEXT", help="Options of a multiple choice, such as 'A=yes;B=no'.")
 @click.option("--strategy", type=click.Choice(STRATEGIES), default="auto", show_default=True)
-@click.option("--guidance-file", type=click.Path(path_type=Path), help="Follow the numbered steps in this file.")
+@click.option("--guidance-file", type=words.path, help="Follow the numbered steps in this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole solution as JSON.")
 @click.option("--quiet", is_flag=True, help="Print the final answer alone.")
-@click.option("--input", "source", type=click.Path(path_type=Path), help="Batch: JSONL rows with a 'question' each.")
-@click.option("--output", "target", type=click.Path(path_type=Path), help="Batch: JSONL solutions; resumes.")
+@click.option("--input", "source", type=words.path, help="Batch: JSONL rows with a 'question' each.")
+@click.option("--output", "target", type=words.path, help="Batch: JSONL solutions; resumes.")
 @click.option("--restart", is_flag=True, help="Batch: overwrite the output instead of resuming.")
 @click.option(
     "--parallel", default=8, show_default=True, metavar="N", help="Batch: questions at once; else votes at once."
@@ -71,11 +75,16 @@ def _print(given: dict[str, Any], solve: Callable[[], Solution], stream: Callabl
     if given["quiet"] or given["as_json"]:
         solution = solve()
         text = json.dumps(solution.to_dict(), ensure_ascii=False, indent=1) if given["as_json"] else None
-        click.echo(text or solution.answer or solution.text)
+        say(text or solution.answer or solution.text)
     else:
         from sgft_edge.terminal.display import show
 
         show(stream())
+
+
+def _is_text(argument: str) -> bool:
+    """Whether an argument holds no bytes that the locale's encoding lacks."""
+    return not any("\udc80" <= char <= "\udcff" for char in argument)
 
 
 def _question_text(argument: str | None, file: Path | None) -> str:
@@ -83,12 +92,17 @@ def _question_text(argument: str | None, file: Path | None) -> str:
     if argument is not None and file is not None:
         raise click.UsageError("expected a question or --file, found both")
     if argument is not None and argument != "-":
+        with suppress(UnicodeDecodeError):  # UTF-8 under a locale of another encoding
+            return argument if _is_text(argument) else os.fsencode(argument).decode()
         return argument
     if file is not None:
         return read_text(file, "question")
     if sys.stdin.isatty() and argument is None:
         raise click.UsageError("expected a question: write it as an argument, pipe it in, or name a --file")
-    raw = sys.stdin.buffer.read(4 * MAX_CHARACTERS + 1)
+    try:
+        raw = sys.stdin.buffer.read(4 * MAX_CHARACTERS + 1)
+    except OSError as e:
+        raise SgftError(f"question: cannot read standard input: {e.strerror or e}") from e
     try:
         return raw.decode()
     except UnicodeDecodeError as e:

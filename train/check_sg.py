@@ -24,7 +24,9 @@ from sgft_edge.errors import EvaluationError, GuidanceError, InputError
 from sgft_edge.evaluation.testsets import find_problems
 from sgft_edge.reasoning.problems import read_rows
 from sgft_edge.reasoning.question import Question, parse_choices
+from sgft_edge.terminal import words
 from sgft_edge.terminal.run import run
+from sgft_edge.terminal.streams import say
 from sgft_edge.text.arithmetic import evaluate, format_value
 from sgft_edge.text.chain import value_after
 from sgft_edge.text.guidance import parse, violations
@@ -209,24 +211,24 @@ def check(files: Sequence[Path], against: Sequence[str | Path] = ()) -> tuple[in
 
 
 @click.command("check_sg", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=words.path)
 @click.option("--against", multiple=True, metavar="SET", help="A test set that must not be in them: a file, or a name.")
 @click.option("--json", "as_json", is_flag=True, help="Every fault as JSON.")
 def command(files: tuple[Path, ...], against: tuple[str, ...], as_json: bool) -> int:
     """Check solution guidance data; the exit status is 1 where anything is wrong."""
     rows, faults = check(files, against)
     if as_json:
-        click.echo(json.dumps({"rows": rows, "faults": [fault.__dict__ for fault in faults]}, indent=1))
+        say(json.dumps({"rows": rows, "faults": [fault.__dict__ for fault in faults]}, indent=1))
         return int(bool(faults))
     kinds: dict[str, list[Fault]] = defaultdict(list)
     for fault in faults:
         kinds[fault.kind].append(fault)
     for kind, found in sorted(kinds.items()):
-        click.echo(f"{kind}: {len(found)}")
+        say(f"{kind}: {len(found)}")
         for fault in found[:EXAMPLES]:
-            click.echo(f"  {fault.place}: {fault.detail}")
+            say(f"  {fault.place}: {fault.detail}")
     bad = len({fault.place for fault in faults})
-    click.echo(f"{rows} rows, {rows - bad} without fault, {bad} with")
+    say(f"{rows} rows, {rows - bad} without fault, {bad} with")
     return int(bool(faults))
 
 

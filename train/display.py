@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import click
+from sgft_edge.terminal.streams import remark
 
 _LINES = 50
 
@@ -35,7 +35,7 @@ def display(steps: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
 
 def _line(row: Mapping[str, Any], steps: int) -> None:
     if "dev_loss" in row or row["step"] % max(1, steps // _LINES) == 0:
-        click.echo(f"step {row['step']} of {steps}: {_told(row, steps)}", err=True)
+        remark(f"step {row['step']} of {steps}: {_told(row, steps)}")
 
 
 def _told(row: Mapping[str, Any], steps: int) -> str:

@@ -34,7 +34,9 @@ from sgft_edge.reasoning.problems import read_rows
 from sgft_edge.reasoning.question import Question, parse_choices
 from sgft_edge.reasoning.settings import Settings
 from sgft_edge.solver import Solver
+from sgft_edge.terminal import words
 from sgft_edge.terminal.run import run
+from sgft_edge.terminal.streams import remark, say
 from sgft_edge.text.arithmetic import format_value
 from sgft_edge.text.guidance import parse
 from train.check_sg import Row, faults_of
@@ -79,7 +81,7 @@ def read(path: Path) -> list[Problem]:
     if not rows:
         raise InputError(f"{path}: expected problems, found none")
     if len(problems) < len(rows):
-        click.echo(f"{len(rows) - len(problems)} of {len(rows)} problems are repeated: left out", err=True)
+        remark(f"{len(rows) - len(problems)} of {len(rows)} problems are repeated: left out")
     return list(problems.values())
 
 
@@ -114,7 +116,7 @@ class Generation:
             except BaseException:
                 self._ledger.stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
-                click.echo("waiting for the answers under way, which may have to be paid for", err=True)
+                remark("waiting for the answers under way, which may have to be paid for")
                 raise
         return [job.result() for job in jobs]
 
@@ -187,7 +189,7 @@ def _progress(total: int, ledger: Ledger) -> Callable[[Outcome], None]:
             shown, left = now, (total - done) / max(asked, 1)
             minutes, cost = (now - began) * left / 60, (ledger.cost - spent) * left
             to_go = f"about {minutes:.1f} minutes" + (f" and {cost:.4f} more" if ledger.cost else "")
-            click.echo(f"{done} of {total} problems, {kept} kept, {ledger}, {to_go} to go", err=True)
+            remark(f"{done} of {total} problems, {kept} kept, {ledger}, {to_go} to go")
 
     return show
 
@@ -212,35 +214,40 @@ def _report(outcomes: Sequence[Outcome]) -> int:
     """Say what was kept and why not more; returns how many."""
     kept = sum(outcome.kept is not None for outcome in outcomes)
     faulty = [faults for outcome in outcomes for faults in outcome.faults]
-    click.echo(f"{kept} of {len(outcomes)} problems have a guidance ({kept / len(outcomes):.0%})")
+    say(f"{kept} of {len(outcomes)} problems have a guidance ({kept / len(outcomes):.0%})")
     if answers := kept + len(faulty):
-        click.echo(f"{kept} of {answers} answers were kept ({kept / answers:.0%}){'; the others:' if faulty else ''}")
+        say(f"{kept} of {answers} answers were kept ({kept / answers:.0%}){'; the others:' if faulty else ''}")
     for kind, count in Counter(kind for faults in faulty for kind in faults).most_common():
-        click.echo(f"  {kind}: {count}")
+        say(f"  {kind}: {count}")
     if missing := Counter(outcome.missing for outcome in outcomes if outcome.missing):
-        click.echo(f"{missing.total()} problems still wait for an answer; run it again to go on:")
+        say(f"{missing.total()} problems still wait for an answer; run it again to go on:")
         for reason, count in missing.most_common(3):
-            click.echo(f"  {count}: {reason}")
+            say(f"  {count}: {reason}")
     return kept
 
 
 @click.command("generate_sg", context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("source", metavar="PROBLEMS", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE")
-@click.option("--teacher", required=True, help="openai:MODEL, a known model's name or a GGUF file.")
-@click.option("--answerer", metavar="MODEL", help="Who is to reach the answers: a known model's name or a GGUF file.")
+@click.argument("source", metavar="PROBLEMS", type=words.path)
+@click.option("--out", type=words.path, required=True, metavar="FILE")
+@click.option("--teacher", type=words.models, required=True, help="openai:MODEL, a known model's name or a GGUF file.")
+@click.option(
+    "--answerer",
+    type=words.models,
+    metavar="MODEL",
+    help="Who is to reach the answers: a model's name or a GGUF file.",
+)
 @click.option("--tries", type=click.IntRange(1), default=3, show_default=True, metavar="K", help="For each problem.")
 @click.option("--parallel", type=click.IntRange(1), default=4, show_default=True, metavar="N", help="Problems at once.")
 @click.option("--threads", type=int, metavar="N", help="Of local models.  [default: the physical cores]")
 @click.option("--restart", is_flag=True, help="Forget all answers that there are, and overwrite FILE.")
 @click.option("--base-url", metavar="URL", help="Of the endpoint; its key is in the environment, OPENAI_API_KEY.")
-@click.option("--seeds", type=click.Path(path_type=Path), default=SEEDS, metavar="FILE", help="Examples of guidances.")
+@click.option("--seeds", type=words.path, default=SEEDS, metavar="FILE", help="Examples of guidances.")
 @click.option("--shots", type=click.IntRange(0), default=3, show_default=True, metavar="N", help="Examples a prompt.")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=120.0, show_default=True, metavar="SECONDS")
+@click.option("--timeout", type=words.number(0, above=True), default=120.0, show_default=True, metavar="SECONDS")
 @click.option("--max-tokens", type=click.IntRange(1), default=1024, show_default=True, help="Of one answer.")
-@click.option("--price-in", type=click.FloatRange(0), default=0.0, metavar="X", help="Of a million tokens of prompts.")
-@click.option("--price-out", type=click.FloatRange(0), default=0.0, metavar="X", help="Of a million tokens of answers.")
-@click.option("--max-cost", type=click.FloatRange(0), metavar="X", help="Ask for no more than that, all runs together.")
+@click.option("--price-in", type=words.number(0), default=0.0, metavar="X", help="Of a million tokens of prompts.")
+@click.option("--price-out", type=words.number(0), default=0.0, metavar="X", help="Of a million tokens of answers.")
+@click.option("--max-cost", type=words.number(0), metavar="X", help="Ask for no more than that, all runs together.")
 def command(
     source: Path,
     out: Path,
@@ -276,8 +283,8 @@ def command(
         outcomes = Generation(ledger, tries, solver if answerer else None).run(problems, parallel)
     _write(out, outcomes)
     kept = _report(outcomes)
-    click.echo(f"judged by the check and by what {answerer} makes of them" if answerer else "judged by the check alone")
-    click.echo(f"{ledger}, all runs together; {(time.monotonic() - began) / 60:.1f} minutes: {out}")
+    say(f"judged by the check and by what {answerer} makes of them" if answerer else "judged by the check alone")
+    say(f"{ledger}, all runs together; {(time.monotonic() - began) / 60:.1f} minutes: {out}")
     if ledger.trouble:
         raise SgftError(ledger.trouble)
     return 0 if kept else 1

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import sys
 import threading
@@ -35,8 +36,10 @@ from sgft_edge.host.journal import Journal
 from sgft_edge.reasoning.settings import Sampling, Settings
 from sgft_edge.reasoning.solution import Solution
 from sgft_edge.solver import Solver
+from sgft_edge.terminal import words
 from sgft_edge.terminal.progress import progress
 from sgft_edge.terminal.run import run
+from sgft_edge.terminal.streams import remark, say
 from train.check_sg import Row, copies, faults_of, read_sg
 from train.mix import read_mix
 from train.settings import TrainSettings, read_settings
@@ -60,7 +63,7 @@ class Sampler:
         for name in ("samples", "keep", "parallel"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}: expected at least 1, found {getattr(self, name)}")
-        if not self.temperature > 0:
+        if not 0 < self.temperature < math.inf:
             raise InputError(f"temperature: expected more than 0, found {self.temperature}")
 
 
@@ -97,7 +100,7 @@ def self_train(
             "dev_problems": len(judged),
         }
         write_atomically(folder / "round.json", json.dumps(found, indent=1) + "\n")
-        click.echo(json.dumps(found), err=True)
+        remark(json.dumps(found))
     return adapter
 
 
@@ -229,10 +232,12 @@ def _end_with_parent() -> None:
 
 
 @click.command("self_train", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--config", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Of the training.")
-@click.option("--base", metavar="MODEL", help="A known model's name or a GGUF file.  [default: the config's]")
-@click.option("--adapter", type=click.Path(path_type=Path), required=True, metavar="DIR", help="To begin with.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
+@click.option("--config", type=words.path, required=True, metavar="FILE", help="Of the training.")
+@click.option(
+    "--base", type=words.models, metavar="MODEL", help="A known model's name or a GGUF file.  [default: the config's]"
+)
+@click.option("--adapter", type=words.path, required=True, metavar="DIR", help="To begin with.")
+@click.option("--out", type=words.path, required=True, metavar="DIR")
 @click.option(
     "--data", multiple=True, metavar="FILE", help="Problems with a teacher's guidance.  [default: the config's]"
 )
@@ -249,7 +254,7 @@ def command(config: Path, adapter: Path, out: Path, rounds: int, problems: str |
     """Let a tuned model add to its own training data what execution proves right, and train it anew."""
     overrides = {name: given.pop(name) for name in ("base", "data", "epochs", "dtype")}
     settings = read_settings(config, overrides | {"out": str(out)})
-    click.echo(self_train(settings, adapter, out, rounds, Sampler(**given), problems))
+    say(self_train(settings, adapter, out, rounds, Sampler(**given), problems))
 
 
 def main(argv: list[str] | None = None) -> int:

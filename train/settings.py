@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -93,6 +94,12 @@ class TrainSettings:
         ):
             if found not in known:
                 raise InputError(f"{name}: expected one of {', '.join(known)}, found {found!r}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type == "float" and not math.isfinite(value):
+                raise InputError(f"{field.name}: expected a finite number, found {value}")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed: expected a whole number from 0 to {2**32 - 1}, found {self.seed}")
         if len(set(self.roles)) < len(self.roles):
             raise InputError(f"role: expected each role once, found {self.role!r}")
         for name in ("rank", "batch", "accumulate", "context", "lisa_blocks", "lisa_every"):

@@ -23,7 +23,9 @@ import click
 from sgft_edge.errors import InputError
 from sgft_edge.host.files import write_atomically
 from sgft_edge.llama.model import Model
+from sgft_edge.terminal import words
 from sgft_edge.terminal.run import run
+from sgft_edge.terminal.streams import remark, say
 from train.check_sg import Row, read_sg
 from train.display import display
 from train.mix import read_mix
@@ -108,7 +110,7 @@ class _Run:
         self.trainer: Trainer = Trainer(self.model, settings, examples, self.mark, processes, autocast)
         self.record = record_of(base, tokenizer, settings, data, processes.count)
         if self.trainer.resume(out / STATE) and processes.is_main:
-            click.echo(f"goes on after step {self.trainer.progress.step} of {self.trainer.steps}", err=True)
+            remark(f"goes on after step {self.trainer.progress.step} of {self.trainer.steps}")
         self.metrics = [row for row in metrics if row["step"] <= self.trainer.progress.step]
         if processes.is_main:
             with writing(out):
@@ -282,7 +284,7 @@ def _shown(default: Any) -> str:
 
 
 @click.command("sgft", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Settings as TOML.")
+@click.option("--config", type=words.path, metavar="FILE", help="Settings as TOML.")
 @_options
 def command(config: Path | None, **given: Any) -> None:
     """Train a LoRA on solution guidance; a run that was interrupted goes on."""
@@ -291,7 +293,7 @@ def command(config: Path | None, **given: Any) -> None:
         import peft  # noqa: F401
     except ImportError as e:
         raise click.ClickException(f"{e}: run `pip install -e '.[train]'` in the checkout") from e
-    click.echo(train(settings))
+    say(train(settings))
 
 
 def main(argv: list[str] | None = None) -> int:

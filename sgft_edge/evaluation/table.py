@@ -8,6 +8,7 @@ from typing import Literal
 
 from sgft_edge.evaluation.failures import CLASSES
 from sgft_edge.evaluation.report import Summary
+from sgft_edge.text.controls import on_one_line
 
 _WIDE = 200  # columns, where a table goes to a file
 
@@ -81,7 +82,7 @@ def print_tables(summaries: Sequence[Summary]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    console = Console()
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:
         console.width = _WIDE
     shown = [results(summaries), *([failures(summaries)] if any(summary.failures for summary in summaries) else [])]
@@ -90,7 +91,7 @@ def print_tables(summaries: Sequence[Summary]) -> None:
         for title, side in zip(table.titles, table.aligned, strict=True):
             drawn.add_column(title.upper(), justify=side, overflow="fold")
         for row in table.rows:
-            drawn.add_row(*map(Text, row))
+            drawn.add_row(*(Text(on_one_line(cell)) for cell in row))
         console.print(*(["\nwrong answers:"] if n else []), drawn, sep="\n")
 
 

@@ -30,6 +30,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _BROKEN = (*FULL, errno.EROFS, errno.EIO, errno.ESTALE)
 _ABANDONED_SECONDS = 3600.0
+_MOST = 64 * 2**20  # bytes of a question or a conversation; a device may never end
 
 
 def models_folder() -> Path:
@@ -47,13 +48,36 @@ def cache_folder() -> Path:
     return _folder("SGFT_EDGE_CACHE", platformdirs.user_cache_path("sgft-edge", appauthor=False))
 
 
+def place(name: str) -> Path:
+    """The path that a user names, `~` and `~user` replaced by their folders. Raises `InputError`."""
+    if not name.strip():
+        raise InputError("expected a file's name, found nothing")
+    if "\0" in name:
+        raise InputError(f"expected a file's name, found {name!r}, which has a null character")
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as e:
+        user = Path(name).parts[0]
+        raise InputError(f"expected a file's name, found {name!r}, and no home folder for {user!r}") from e
+
+
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a power cut, sees the old text or the new one."""
+    """Write a file as UTF-8 so that a reader, or a power cut, sees the old text or the new one. Raises `OSError`.
+
+    A link stays one, to what is written; a device or a pipe stays what it is.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        with path.open("w", encoding="utf-8", errors="replace", newline="\n") as handle:
+            handle.write(text)
+        return
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as handle:
+        with temporary.open("w", encoding="utf-8", errors="replace", newline="\n") as handle:
             handle.write(text)
             handle.flush()
             os.fsync(handle.fileno())
@@ -89,6 +113,15 @@ def refusal(message: str, error: OSError) -> SgftError:
     return SgftError(said) if error.errno in _BROKEN else InputError(said)
 
 
+def read_bounded(path: Path) -> bytes:
+    """A file's bytes. Raises `OSError`, and `InputError` for more than what is typed or saved ever comes to."""
+    with path.open("rb") as handle:
+        content = handle.read(_MOST + 1)
+    if len(content) > _MOST:
+        raise InputError(f"{path}: expected at most {_MOST // 2**20} MiB, found more: name another file")
+    return content
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file, empty where it is absent or damaged: for what can be made again."""
     try:
@@ -114,4 +147,4 @@ def toml_tables(kind: str, tables: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _folder(variable: str, default: Path) -> Path:
-    return Path(os.environ[variable]).expanduser().absolute() if os.environ.get(variable) else default
+    return place(os.environ[variable]).absolute() if os.environ.get(variable) else default

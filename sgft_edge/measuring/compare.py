@@ -18,6 +18,7 @@ from typing import Any
 from sgft_edge.errors import ContextOverflow, InputError
 from sgft_edge.host.machine import cpu_name, physical_cores
 from sgft_edge.measuring.measure import CONTENDERS, Job, Measurement, measure_apart
+from sgft_edge.reasoning.settings import MOST_CONTEXT, MOST_THREADS
 from sgft_edge.solving.strangers import try_out
 from sgft_edge.store.digests import file_digest
 
@@ -86,10 +87,15 @@ def compare(
     or did not decode all tokens.
     """
     threads = physical_cores() if threads is None else threads
-    limits = {"repeats": (repeats, 1), "prompt-tokens": (prompt_tokens, 1), "decode-tokens": (decode_tokens, 2)}
-    for name, (value, least) in {**limits, "threads": (threads, 1)}.items():
-        if value < least:
-            raise InputError(f"{name}: expected at least {least}, found {value}")
+    for name, value, least, most in (
+        ("repeats", repeats, 1, MOST_CONTEXT),
+        ("prompt-tokens", prompt_tokens, 1, MOST_CONTEXT),
+        ("decode-tokens", decode_tokens, 2, MOST_CONTEXT),
+        ("context", context, 1, MOST_CONTEXT),
+        ("threads", threads, 1, MOST_THREADS),
+    ):
+        if not least <= value <= most:
+            raise InputError(f"{name}: expected from {least} to {most}, found {value}")
     prompt, context = counting_prompt(model, prompt_tokens, context)
     if prompt_tokens + decode_tokens >= context:  # `Llama` keeps one token free
         raise ContextOverflow(prompt_tokens + decode_tokens + 1, context)

@@ -10,6 +10,10 @@ from sgft_edge.reasoning.schema import Form
 DEFAULT_MODEL = "qwen2.5-coder-0.5b"  # what `sgft-edge models pull` fetches; what answers is chosen in default.py
 FALLBACK_MODEL = "smollm2"  # where that cannot be had, or does not fit
 DEFAULT_CONTEXT = 2048  # tokens
+MOST_CONTEXT = 2**24  # tokens, more than any model was trained for
+MOST_THREADS = 512  # of llama.cpp: GGML_MAX_N_THREADS
+MOST_PARALLEL = 256  # sequences of llama.cpp: LLAMA_MAX_SEQ
+MOST_VOTES = 1000
 ANSWERING = ("direct", "cot", "plan", "calc", "program", "sg", "exact", "panel")
 STRATEGIES = ("auto", *ANSWERING, "guidance", "chat", "complete")
 PLANS = ("auto", "first", "stepwise")
@@ -82,9 +86,10 @@ class Settings:
             raise InputError(f"plan: expected one of {', '.join(PLANS)}, found {self.plan!r}", "plan")
         if self.operands not in OPERANDS:
             raise InputError(f"operands: expected one of {', '.join(OPERANDS)}, found {self.operands!r}", "operands")
-        for name, number in (("max_tokens", self.max_tokens), ("votes", self.votes)):
-            if number < 1:
-                raise InputError(f"{name}: expected at least 1, found {number}", name)
+        if self.max_tokens < 1:
+            raise InputError(f"max_tokens: expected at least 1, found {self.max_tokens}", "max_tokens")
+        if not 1 <= self.votes <= MOST_VOTES:
+            raise InputError(f"votes: expected from 1 to {MOST_VOTES}, found {self.votes}", "votes")
 
     @property
     def alone(self) -> bool:

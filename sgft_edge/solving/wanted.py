@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sgft_edge.errors import InputError
 from sgft_edge.reasoning import prompts
-from sgft_edge.reasoning.settings import DEFAULT_CONTEXT
+from sgft_edge.reasoning.settings import DEFAULT_CONTEXT, MOST_CONTEXT, MOST_PARALLEL, MOST_THREADS
 from sgft_edge.solving.adapters import Adapters, Name, choose_adapters
 from sgft_edge.solving.default import choose_default
 from sgft_edge.solving.endpoint import is_endpoint
@@ -19,7 +19,7 @@ from sgft_edge.store.places import entry_for, resolve
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What `Solver.open` is asked for. Raises `InputError` for a number below 1."""
+    """What `Solver.open` is asked for. Raises `InputError` for a number out of its bounds."""
 
     guide: Name | None = None
     answerer: Name | None = None
@@ -34,10 +34,15 @@ class Wanted:
     max_memory: int | None = None
 
     def __post_init__(self) -> None:
-        counts = {"context": self.context, "parallel": self.parallel, "threads": self.threads}
-        for name, value in {**counts, "max-memory": self.max_memory}.items():
-            if value is not None and value < 1:
-                raise InputError(f"{name}: expected at least 1, found {value}")
+        if self.max_memory is not None and self.max_memory < 1:
+            raise InputError(f"max-memory: expected at least 1, found {self.max_memory}")
+        for name, value, most in (
+            ("context", self.context, MOST_CONTEXT),
+            ("parallel", self.parallel, MOST_PARALLEL),
+            ("threads", self.threads, MOST_THREADS),
+        ):
+            if value is not None and not 1 <= value <= most:
+                raise InputError(f"{name}: expected from 1 to {most}, found {value}")
 
 
 @dataclass(frozen=True, kw_only=True)

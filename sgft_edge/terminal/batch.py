@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import click
-
 from sgft_edge.errors import EngineError, InputError, SgftError
 from sgft_edge.host.journal import Journal
 from sgft_edge.reasoning.problems import Problem, read_problems
 from sgft_edge.reasoning.settings import Settings
 from sgft_edge.terminal.options import open_solver
 from sgft_edge.terminal.progress import progress
+from sgft_edge.terminal.streams import remark
 
 
 def run_batch(source: Path, target: Path, options: dict[str, Any], settings: Settings) -> None:
@@ -27,7 +26,7 @@ def run_batch(source: Path, target: Path, options: dict[str, Any], settings: Set
         done = _done(journal, problems)
         todo = [p for p in problems if p.number not in done]
         if len(todo) < len(problems):
-            click.echo(f"{len(problems) - len(todo)} of {len(problems)} rows are in {target} already", err=True)
+            remark(f"{len(problems) - len(todo)} of {len(problems)} rows are in {target} already")
         for problem in (p for p in todo if p.question is None):
             journal.write({"line": problem.number, "id": problem.id, "error": problem.error})
         asked = [p for p in todo if p.question is not None]

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from sgft_edge.reasoning.solution import Event, Solution
+from sgft_edge.text.controls import visible
 
 _TITLES = {"guidance": "Guidance", "program": "Program", "step": "Solution", "answer": "Answer"}
 _STYLES = {"guidance": "cyan", "program": "cyan", "expression": "yellow", "value": "bold yellow", "answer": "bold"}
-# What a model writes is not to steer a terminal.
-_CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+class PlainConsole(Console):
+    """A console to which text is text: no markup, no emoji codes, nothing that steers the terminal."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(visible(text), **options)
 
 
 def show(events: Iterable[Event]) -> Solution:
     """Write what happens as it happens; the notes and the last line, on how it was done, go to stderr."""
-    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-    remarks = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+    console = PlainConsole(file=sys.stdout, soft_wrap=True)
+    remarks = PlainConsole(file=sys.stderr, soft_wrap=True)
     part = ""
     steps = 0
     solution = None
@@ -29,7 +39,7 @@ def show(events: Iterable[Event]) -> Solution:
             break
         if event.kind == "note":
             console.print("\n" if part else "", end="")
-            remarks.print(Text(f"[{event.text}]", "dim"))
+            remarks.print(Text(visible(f"[{event.text}]"), "dim"))
             part, steps = "", 0
             continue
         kind = "step" if event.kind in ("expression", "value") else event.kind
@@ -42,14 +52,14 @@ def show(events: Iterable[Event]) -> Solution:
         if event.kind == "step":
             steps += 1
         prefix = {"step": f"{steps}. ", "expression": "\n   ", "value": " = "}.get(event.kind, "")
-        console.print(Text(prefix + event.text.translate(_CONTROLS), _STYLES.get(event.kind, "")), end="")
+        console.print(Text(prefix + visible(event.text), _STYLES.get(event.kind, "")), end="")
     assert solution is not None
     console.print()
     if solution.votes and solution.answer is not None:  # what was shown is the first vote
         count = f"{solution.votes[solution.answer]} of {sum(solution.votes.values())} votes"
         console.print(Text(f"\n{count}", "dim"))
-        console.print(Text(solution.text.translate(_CONTROLS), "bold"))
-    remarks.print(Text(_summary(solution), "dim"))
+        console.print(Text(visible(solution.text), "bold"))
+    remarks.print(Text(visible(_summary(solution)), "dim"))
     return solution
 
 

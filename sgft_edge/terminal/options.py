@@ -9,21 +9,40 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from sgft_edge.errors import InputError
+from sgft_edge.host.files import read_bounded
 from sgft_edge.reasoning.settings import DEFAULT_CONTEXT, DEVICES, OPERANDS, PLANS, Sampling, Settings
+from sgft_edge.terminal import words
+from sgft_edge.terminal.streams import remark
 
 if TYPE_CHECKING:
     from sgft_edge.solver import Solver
 
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MODEL = (
-    click.option("--guide", metavar="MODEL", help="Name or GGUF file.  [default: as `sgft-edge models use` tells]"),
-    click.option("--answerer", metavar="MODEL", help="Name or GGUF file.  [default: the guide's]"),
     click.option(
-        "--adapter", default="auto", show_default=True, metavar="ADAPTER", help="The guide's LoRA: name, file, or none."
+        "--guide",
+        type=words.models,
+        metavar="MODEL",
+        help="Name or GGUF file.  [default: as `sgft-edge models use` tells]",
+    ),
+    click.option("--answerer", type=words.models, metavar="MODEL", help="Name or GGUF file.  [default: the guide's]"),
+    click.option(
+        "--adapter",
+        type=words.models,
+        default="auto",
+        show_default=True,
+        metavar="ADAPTER",
+        help="The guide's LoRA: name, file, or none.",
     ),
     click.option(
-        "--answerer-adapter", default="auto", show_default=True, metavar="ADAPTER", help="The answerer's, likewise."
+        "--answerer-adapter",
+        type=words.models,
+        default="auto",
+        show_default=True,
+        metavar="ADAPTER",
+        help="The answerer's, likewise.",
     ),
     click.option(
         "--context", default=DEFAULT_CONTEXT, show_default=True, metavar="TOKENS", help="Room for one question."
@@ -90,7 +109,7 @@ def guide_of(given: dict[str, Any]) -> str:
 
     default = choose_default(_limit(given), given["context"])
     if default.why:
-        click.echo(f"sgft-edge: {default}", err=True)
+        remark(f"sgft-edge: {default}")
     return default.name
 
 
@@ -113,7 +132,7 @@ def open_solver(given: dict[str, Any], settings: Settings, parallel: int = 1, be
         beside=beside,
     )
     for warning in solver.cast.warnings:
-        click.echo(f"sgft-edge: warning: {warning}", err=True)
+        remark(f"sgft-edge: warning: {warning}")
     return solver
 
 
@@ -131,7 +150,7 @@ def _limit(given: dict[str, Any]) -> int | None:
 def read_text(path: Path, what: str) -> str:
     """A text file's content. Raises `InputError`."""
     try:
-        return path.read_bytes().decode()
+        return read_bounded(path).decode()
     except OSError as e:
         raise InputError(f"{what}: cannot read {path}: {e.strerror or e}") from e
     except UnicodeDecodeError as e:

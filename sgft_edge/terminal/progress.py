@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-import click
+from sgft_edge.terminal.streams import remark
 
 
 @contextmanager
@@ -19,7 +19,12 @@ def progress(title: str, total: int) -> Iterator[Callable[[], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+    )
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
         task = bars.add_task(title, total=total, rate="")
         began = time.perf_counter()
@@ -61,7 +66,7 @@ def _lines(title: str, total: int) -> Callable[[], None]:
         nonlocal done
         done += 1
         if done * 10 // total > (done - 1) * 10 // total:
-            click.echo(f"{title}: {done} of {total}, {_rate(done, began)}", err=True)
+            remark(f"{title}: {done} of {total}, {_rate(done, began)}")
 
     return advance
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgft_edge.errors import ContextOverflow, InputError
-from sgft_edge.host.files import refusal, write_atomically
+from sgft_edge.host.files import read_bounded, refusal, write_atomically
 from sgft_edge.reasoning.conversation import Message, question_of, strategy_for
 from sgft_edge.reasoning.settings import SAMPLED, Settings
 from sgft_edge.reasoning.solution import Event, Solution, worked_out
@@ -68,14 +68,14 @@ class Session:
         """Write the conversation as JSON. Raises `InputError`, or `SgftError` for a full disk."""
         kept = {"format": _FORMAT, "system": self.system, "turns": self.turns}
         try:
-            write_atomically(path.expanduser(), json.dumps(kept, ensure_ascii=False, indent=1) + "\n")
+            write_atomically(path, json.dumps(kept, ensure_ascii=False, indent=1) + "\n")
         except OSError as e:
             raise refusal(f"/save: cannot write {path}", e) from e
 
     def load(self, path: Path) -> None:
         """Go on with a saved conversation. Raises `InputError` for a file that holds none; then nothing changes."""
         try:
-            kept = json.loads(path.expanduser().read_text(encoding="utf-8"))
+            kept = json.loads(read_bounded(path))
             if kept["format"] != _FORMAT:
                 raise ValueError(f"its format is {kept['format']!r}")
             turns = [(str(role), str(content)) for role, content in kept["turns"]]

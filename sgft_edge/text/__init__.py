@@ -9,4 +9,5 @@ guidance.py    numbered steps: parsing, their grammar, what is wrong with one
 gbnf.py        grammars for llama.cpp
 numerals.py    numbers in questions and steps
 markup.py      LaTeX and Markdown as plain text; characters.py: all scripts' digits and signs
+controls.py    text that does not steer a terminal
 """

@@ -604,12 +604,12 @@ def fails(command: list[str], status: int, **env: str) -> str:
 
 def test_what_cannot_be_served(command: list[str], tmp_path: Path) -> None:
     assert "expected an API key to serve 0.0.0.0" in fails([*command, "--host", "0.0.0.0"], 2)
-    assert "cannot listen at 127.0.0.1:99999" in fails([*command, "--port", "99999"], 1)
+    assert "99999 is not in the range" in fails([*command, "--port", "99999"], 2)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "choose another --host or --port" in fails([*command, "--port", str(taken.getsockname()[1])], 1)
     assert "API key: cannot read" in fails([*command, "--api-key-file", str(tmp_path / "none")], 2)
     assert "expected printable ASCII" in fails([*command], 2, SGFT_EDGE_API_KEY="two words")
-    assert "expected more than 0" in fails([*command, "--parallel", "0"], 2)
+    assert "0 is not in the range" in fails([*command, "--parallel", "0"], 2)
     assert "--cors: expected a site" in fails([*command, "--cors", "*"], 2)
     assert "--allow-host: expected a name" in fails([*command, "--allow-host", "http://box"], 2)
     assert "no model file at" in fails([*command, "--also", "nowhere.gguf"], 1)

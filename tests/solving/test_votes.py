@@ -42,7 +42,7 @@ def test_the_first_vote_is_as_asked_and_the_others_are_sampled() -> None:
     assert [vote.sampling for vote in sampled] == [replace(SAMPLED, seed=2**32 - 1), replace(SAMPLED, seed=1)]
     warm = votes_of(Settings("cot", votes=3, sampling=Sampling(1.0, 0.9, 0.1)))
     assert [vote.sampling for vote in warm] == [Sampling(1.0, 0.9, 0.1, seed) for seed in (None, 2, 4)]
-    with pytest.raises(InputError, match="votes: expected at least 1, found 0"):
+    with pytest.raises(InputError, match="votes: expected from 1 to 1000, found 0"):
         Settings(votes=0)
 
 
