@@ -26,6 +26,7 @@ from sgft_edge.reasoning.solution import Event
 from sgft_edge.server import wire
 from sgft_edge.server.failure import unforeseen
 from sgft_edge.server.guard import Guard, host_name, site
+from sgft_edge.server.openapi import description
 from sgft_edge.server.wire import ApiError, Chunks
 from sgft_edge.server.work import Desk, Limits, Work
 from sgft_edge.solver import Solver
@@ -38,8 +39,9 @@ _GONE = 499  # nginx's status for a client that closed its connection; nobody re
 class Endpoints:
     """What the routes call."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, keyed: bool) -> None:
         self._desk = desk
+        self._keyed = keyed
 
     async def models(self, _: Request) -> Response:
         """Each model with its strategies, and each of those as a model of its own: `NAME:STRATEGY`."""
@@ -76,6 +78,10 @@ class Endpoints:
         }
         return JSONResponse(state)
 
+    async def openapi(self, _: Request) -> Response:
+        """What this server takes and gives."""
+        return JSONResponse(description(self._desk.limits.votes, self._keyed))
+
     async def chat(self, request: Request) -> Response:
         return await self._complete(request, chat=True)
 
@@ -84,11 +90,14 @@ class Endpoints:
 
     async def refuse(self, _: Request, error: Exception) -> Response:
         """An error in OpenAI's form."""
+        headers: dict[str, str] = {}
         if isinstance(error, HTTPException):
+            headers |= error.headers or {}  # Allow, of a method that is not allowed
             error = ApiError(error.status_code, str(error.detail))
         assert isinstance(error, ApiError)
-        retry = {"retry-after": str(self._desk.retry_after)} if error.status == 429 else None
-        return JSONResponse(error.body, error.status, retry)
+        if error.status == 429:
+            headers["retry-after"] = str(self._desk.retry_after)
+        return JSONResponse(error.body, error.status, headers)
 
     async def _complete(self, request: Request, chat: bool) -> Response:
         limits, models = self._desk.limits, self._desk.solvers
@@ -179,7 +188,7 @@ def application(
     `origins` those of other sites whose pages may ask.
     """
     desk = Desk(solvers, limits or Limits())
-    endpoints = Endpoints(desk)
+    endpoints = Endpoints(desk, keyed=key is not None)
     allowed = tuple(map(site, origins))
 
     async def page(_: Request) -> Response:
@@ -201,6 +210,7 @@ def application(
             Route("/v1/models", endpoints.models),
             Route("/v1/models/{name:path}", endpoints.model),
             Route("/health", endpoints.health),
+            Route("/openapi.json", endpoints.openapi),
             Route("/", page),
             Mount("/web", StaticFiles(directory=WEB)),
         ],

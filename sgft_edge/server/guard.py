@@ -63,7 +63,8 @@ class Guard:
         try:
             self._check(scope)
         except ApiError as e:
-            await JSONResponse(e.body, e.status)(scope, receive, send_with_headers)
+            asks = {"www-authenticate": "Bearer"} if e.status == 401 else None
+            await JSONResponse(e.body, e.status, asks)(scope, receive, send_with_headers)
             return
         try:
             await self._app(scope, receive, send_with_headers)
