@@ -32,7 +32,6 @@ from sgft_edge.server.work import Desk, Limits, Work
 from sgft_edge.solver import Solver
 
 WEB = Path(__file__).parent / "web"
-_BODY_SECONDS = 60.0
 _GONE = 499  # nginx's status for a client that closed its connection; nobody reads it
 
 
@@ -102,7 +101,7 @@ class Endpoints:
     async def _complete(self, request: Request, chat: bool) -> Response:
         limits, models = self._desk.limits, self._desk.solvers
         try:
-            body = await _json_object(request, limits.body)
+            body = await _json_object(request, limits)
         except ClientDisconnect:
             return Response(status_code=_GONE)
         asked = await asyncio.to_thread(wire.asked, body, chat, models, limits.max_tokens, limits.votes)
@@ -253,17 +252,17 @@ async def _unless_gone(work: Awaitable[Any], receive: Receive) -> Any:
         await asyncio.wait({working, leaving})
 
 
-async def _json_object(request: Request, limit: int) -> dict[str, Any]:
-    """The JSON object that a request brings in at most `limit` bytes. Raises `ApiError`."""
+async def _json_object(request: Request, limits: Limits) -> dict[str, Any]:
+    """The JSON object that a request brings. Raises `ApiError`."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ApiError(415, "Content-Type: expected application/json")
     raw = bytearray()
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
+        async with asyncio.timeout(limits.patience):
             async for part in request.stream():
                 raw += part
-                if len(raw) > limit:
-                    raise ApiError(413, f"the body: expected at most {limit} bytes, found more")
+                if len(raw) > limits.body:
+                    raise ApiError(413, f"the body: expected at most {limits.body} bytes, found more")
     except TimeoutError:
         raise ApiError(408, "the body did not arrive in time") from None
     try:

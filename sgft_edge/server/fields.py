@@ -40,16 +40,20 @@ _PARTS = {
         "properties": {"type": {"enum": list(TEXTS)}, "text": {"type": "string"}},
     },
 }
+_SAID = {"description": "A text, or parts that are text.", "anyOf": [{"type": "string"}, _PARTS]}
 _MESSAGE = {
-    "type": "object",
-    "required": ["role"],
-    "properties": {
-        "role": {"enum": [*ROLES, "developer"]},
-        "content": {
-            "description": "A text, or parts that are text; only the assistant's may be null or absent.",
-            "anyOf": [{"type": "string"}, _PARTS, {"type": "null"}],
+    "anyOf": [
+        {
+            "type": "object",
+            "required": ["role", "content"],
+            "properties": {"role": {"enum": [*ROLES, "developer"]}, "content": _SAID},
         },
-    },
+        {
+            "type": "object",
+            "required": ["role"],
+            "properties": {"role": {"const": "assistant"}, "content": {"anyOf": [_SAID, {"type": "null"}]}},
+        },
+    ]
 }
 _OPTION = {"type": ["string", "number"], "pattern": r"\S"}
 _CHOICES = [  # none, or at least two
@@ -63,7 +67,7 @@ _CHOICES = [  # none, or at least two
     {"type": "string", "pattern": r"^[\s;]*$|[^\s;][^;]*;[\s;]*[^\s;]", "examples": ["A=yes;B=no"]},
     {"type": "null"},
 ]
-_NAMED_SCHEMA = {"type": ["object", "null"], "properties": {"schema": {"type": "object"}}}
+_NAMED_SCHEMA = {"type": ["object", "null"], "properties": {"schema": {"type": ["object", "null"]}}}
 _FORM = {
     "required": ["type"],
     "properties": {
@@ -120,7 +124,9 @@ _SHARED = {
     "response_format": Field("The form of the final text.", dict, _FORM),
     "stream": Field("Whether the reply comes as server-sent events.", bool),
     "stream_options": Field(
-        "include_usage: whether the last chunk brings the usage.", dict, {"properties": {"include_usage": {}}}
+        "include_usage: whether the last chunk brings the usage.",
+        dict,
+        {"properties": {"include_usage": {"type": ["boolean", "null"]}}},
     ),
     **{
         name: Field("Not had here: another value is an error.", bounds={"enum": _equal(plain)})

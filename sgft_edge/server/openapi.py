@@ -73,7 +73,7 @@ def _body(fields: Mapping[str, Field], required: str, max_votes: int) -> Describ
 
 
 def _asking(request: str, reply: str, key: list[Described]) -> Described:
-    stream = {"text/event-stream": {"schema": {"type": "string", "description": _STREAM.format(f"{reply}Chunk")}}}
+    stream = {"text/event-stream": {"schema": {"description": _STREAM.format(f"{reply}Chunk")}}}
     return {
         "requestBody": {"required": True, "content": _content("application/json", request)},
         "responses": {

@@ -92,14 +92,16 @@ def asked(body: Body, chat: bool, models: Collection[str], max_tokens: int, max_
         raise ApiError(400, str(e), e.field) from e
     if settings.votes > max_votes:
         raise _wrong("votes", f"at most {max_votes}", settings.votes)
-    options = _get(body, "stream_options", {})
+    include_usage = _get(body, "stream_options", {}).get("include_usage")
+    if not isinstance(include_usage, bool | None):
+        raise _wrong("stream_options", "include_usage to be true or false", include_usage)
     return ChatRequest(
         chat=chat,
         model=model,
         question=question,
         settings=settings,
         stream=_get(body, "stream", False),
-        include_usage=bool(options.get("include_usage")),
+        include_usage=bool(include_usage),
     )
 
 
@@ -265,10 +267,13 @@ def _stop(body: Body) -> tuple[str, ...]:
 def _schema(body: Body) -> JsonSchema | None:
     """The JSON schema of a `response_format`; some clients put it beside the type, also of a `json_object`."""
     form = _get(body, "response_format", {"type": "text"})
-    kind, named = form.get("type"), form.get("json_schema")
+    kind, named, beside = form.get("type"), form.get("json_schema"), form.get("schema")
+    given = [named.get("schema") if isinstance(named, dict) else named, beside]
+    schema = next((value for value in given if value is not None), None)
+    if not all(isinstance(value, dict | None) for value in (named, *given)):
+        raise _wrong("response_format", "objects as schemas", form)
     if kind == "text":
         return None
-    schema = (named.get("schema") if isinstance(named, dict) else None) or form.get("schema")
     if kind == "json_object" and schema is None:
         return ANY_OBJECT
     if kind not in ("json_object", "json_schema") or not isinstance(schema, dict):

@@ -23,7 +23,8 @@ class Limits:
     """What a server takes on.
 
     `slots` requests are worked on at once and `queue` more may wait; `seconds` is the longest time of each from its
-    arrival, `body` its bytes, `max_tokens` the tokens of a free answer, `votes` the answers to one question.
+    arrival, `body` its bytes, `max_tokens` the tokens of a free answer, `votes` the answers to one question. `patience`
+    is the longest wait in seconds for a request's head, for its body, and for a client that does not take the reply.
     """
 
     slots: int = 8
@@ -32,6 +33,7 @@ class Limits:
     body: int = 1_000_000
     max_tokens: int = 2048
     votes: int = 8
+    patience: float = 60.0
 
 
 class Desk:
