@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from sgft_edge.reasoning.solution import Event
 from sgft_edge.server import wire
 from sgft_edge.server.failure import unforeseen
 from sgft_edge.server.guard import Guard, host_name, site
+from sgft_edge.server.metrics import CONTENT_TYPE, Counting
 from sgft_edge.server.openapi import description
 from sgft_edge.server.wire import ApiError, Chunks
 from sgft_edge.server.work import Desk, Limits, Work
@@ -68,14 +70,25 @@ class Endpoints:
         state = {
             "status": "ok",
             "version": __version__,
-            "running": min(desk.under_way, desk.limits.slots),
-            "waiting": max(desk.under_way - desk.limits.slots, 0),
+            "running": desk.running,
+            "waiting": desk.waiting,
             "slots": desk.limits.slots,
             "memory_mb": None if resident is None else round(resident / MB, 1),
             "peak_mb": round(peak_bytes() / MB, 1),
             "device": next(iter(desk.solvers.values())).cast.device,
         }
         return JSONResponse(state)
+
+    async def metrics(self, _: Request) -> Response:
+        """Counts and states for Prometheus."""
+        desk = self._desk
+        gauges = {
+            "requests_running": ("Requests that are worked on.", desk.running),
+            "requests_waiting": ("Requests in the queue.", desk.waiting),
+            "memory_bytes": ("Resident memory of the process.", resident_bytes()),
+            "peak_memory_bytes": ("The most that it was.", peak_bytes()),
+        }
+        return Response(desk.metrics.text(gauges), headers={"content-type": CONTENT_TYPE})
 
     async def openapi(self, _: Request) -> Response:
         """What this server takes and gives."""
@@ -183,8 +196,8 @@ def application(
 ) -> Starlette:
     """The ASGI application for solvers by the names of their models; it closes them when it ends.
 
-    With a `key`, requests under /v1 must bring it. `hosts` are names in a Host header beside localhost and addresses;
-    `origins` those of other sites whose pages may ask.
+    With a `key`, requests under /v1 and for /metrics must bring it. `hosts` are names in a Host header beside localhost
+    and addresses; `origins` those of other sites whose pages may ask.
     """
     desk = Desk(solvers, limits or Limits())
     endpoints = Endpoints(desk, keyed=key is not None)
@@ -198,7 +211,11 @@ def application(
         yield
         await asyncio.to_thread(desk.close)
 
-    middleware = [Middleware(Ending), Middleware(Guard, key=key, hosts=tuple(map(host_name, hosts)), origins=allowed)]
+    middleware = [
+        Middleware(Ending),
+        Middleware(Counting, metrics=desk.metrics),
+        Middleware(Guard, key=key, hosts=tuple(map(host_name, hosts)), origins=allowed),
+    ]
     if allowed:
         methods = ["GET", "POST"]
         middleware.append(Middleware(CORSMiddleware, allow_origins=allowed, allow_methods=methods, allow_headers=["*"]))
@@ -210,6 +227,7 @@ def application(
             Route("/v1/models/{name:path}", endpoints.model),
             Route("/health", endpoints.health),
             Route("/openapi.json", endpoints.openapi),
+            Route("/metrics", endpoints.metrics),
             Route("/", page),
             Mount("/web", StaticFiles(directory=WEB)),
         ],
@@ -266,7 +284,7 @@ async def _json_object(request: Request, limits: Limits) -> dict[str, Any]:
     except TimeoutError:
         raise ApiError(408, "the body did not arrive in time") from None
     try:
-        value = json.loads(raw, parse_constant=_no_constant)
+        value = json.loads(raw, parse_constant=_no_constant, parse_float=_finite)
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as e:
         raise ApiError(400, "the body: expected Unicode text, found half of a surrogate pair") from e
@@ -274,6 +292,13 @@ async def _json_object(request: Request, limits: Limits) -> dict[str, Any]:
         raise ApiError(400, f"the body: expected JSON, found something else ({e})") from e
     if not isinstance(value, dict):
         raise ApiError(400, "the body: expected a JSON object, found another value")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:40]} is larger than any number here")
     return value
 
 

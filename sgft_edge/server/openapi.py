@@ -7,6 +7,7 @@ from typing import Any
 
 from sgft_edge import __version__
 from sgft_edge.server.fields import CHAT, COMPLETION, Field
+from sgft_edge.server.metrics import CONTENT_TYPE as METRICS
 from sgft_edge.server.replies import SCHEMAS
 
 _STATUSES = {  # of errors, all of which have one form
@@ -57,6 +58,15 @@ def description(max_votes: int, keyed: bool) -> Described:
             "/v1/models/{name}": {"get": _getting("A model.", "Model", key, _NAME, errors=(401, 404))},
             "/health": {"get": _getting("How much is going on.", "Health")},
             "/openapi.json": {"get": _getting("This description.", None)},
+            "/metrics": {
+                "get": {
+                    "responses": {
+                        "200": {"description": "Counts.", "content": _content(METRICS, None)},
+                        **_errors(401),
+                    },
+                    **_security(key),
+                }
+            },
             "/": {"get": _file("The page.", "text/html; charset=utf-8")},
             "/web/{path}": {"get": _file("A file of the page.", "*/*", _PATH)},
         },

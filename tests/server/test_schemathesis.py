@@ -42,6 +42,7 @@ OPERATIONS = [
     ("GET", "/v1/models/{name}"),
     ("GET", "/health"),
     ("GET", "/openapi.json"),
+    ("GET", "/metrics"),
     ("GET", "/"),
     ("GET", "/web/{path}"),
 ]

@@ -64,8 +64,8 @@ class Watched:
 
 
 def held() -> tuple[int, set[str]]:
-    """Open files, and threads besides those that asyncio keeps for work that waits."""
-    names = {thread.name for thread in threading.enumerate() if not thread.name.startswith("asyncio_")}
+    """Open files, and threads besides those that asyncio and anyio keep for a while."""
+    names = {thread.name for thread in threading.enumerate() if not thread.name.startswith(("asyncio_", "AnyIO "))}
     return len(os.listdir("/proc/self/fd")), names
 
 
