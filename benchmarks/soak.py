@@ -122,6 +122,8 @@ def held(pid: int) -> tuple[int, int]:
 
 async def soak(url: str, pid: int, seconds: float, clients: int) -> bool:
     """Whether all went well; prints what happened."""
+    await Client(url, 0).get("/health")  # the server has begun: its event loop has files of its own
+    await asyncio.sleep(1)
     before = held(pid)
     counts: Counter[str] = Counter()
     wrong: Counter[str] = Counter()
