@@ -4,17 +4,20 @@ usage: python -m benchmarks.soak MODEL [--minutes 10] [--clients 8] [--threads N
 
 Clients ask, go away in the middle of a stream and before its first byte, send bodies that are malformed, too large,
 cut off or of the wrong type, and prompts that no context holds. Exit status 1 where a reply is not what it must be,
-where a place is still taken when all have gone, or where memory grew by more than 5 % after the first minute.
+where a place is still taken when all have gone, where memory grew by more than 5 % after the first minute, or where the
+server is left with more files or threads than before, but for those that asyncio keeps for work that waits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
@@ -22,6 +25,8 @@ import click
 from benchmarks.clients import memory_mb, our_server
 
 _JSON = "application/json"
+_IDLE = 7  # seconds, more than a connection is kept for its next request
+_POOL = min(32, (os.cpu_count() or 1) + 4)  # threads that asyncio keeps for work that waits
 
 
 class Client:
@@ -109,8 +114,17 @@ class Client:
         return "\r\n".join((*lines, f"Content-Length: {length}", "Connection: close", "", "")).encode()
 
 
-async def soak(url: str, seconds: float, clients: int) -> bool:
+def held(pid: int) -> tuple[int, int]:
+    """Open files and threads of a process."""
+    folder = Path(f"/proc/{pid}")
+    return len(list((folder / "fd").iterdir())), len(list((folder / "task").iterdir()))
+
+
+async def soak(url: str, pid: int, seconds: float, clients: int) -> bool:
     """Whether all went well; prints what happened."""
+    await Client(url, 0).get("/health")  # the server has begun: its event loop has files of its own
+    await asyncio.sleep(1)
+    before = held(pid)
     counts: Counter[str] = Counter()
     wrong: Counter[str] = Counter()
     memory: list[float] = []
@@ -129,12 +143,15 @@ async def soak(url: str, seconds: float, clients: int) -> bool:
             memory.append(await asyncio.to_thread(memory_mb, url))
 
     await asyncio.gather(watch(), *(work(seed) for seed in range(clients)))
-    await asyncio.sleep(2)
+    await asyncio.sleep(_IDLE)
+    after = held(pid)
     state = json.loads((await Client(url, 0).get("/health")).partition(b"\r\n\r\n")[2])
     print(", ".join(f"{n} {what}" for what, n in sorted(counts.items())))
     print(f"wrong replies: {dict(+wrong) or 'none'}; requests still under way: {state['running'] + state['waiting']}")
     print(f"memory in MB: {', '.join(f'{mb:.0f}' for mb in memory)}: {memory[-1] / memory[0]:.3f}x")
-    return not +wrong and state["running"] == state["waiting"] == 0 and memory[-1] <= 1.05 * memory[0]
+    print(f"files before {before[0]}, after {after[0]}; threads before {before[1]}, after {after[1]}")
+    empty = state["running"] == state["waiting"] == 0 and after[0] <= before[0] and after[1] <= before[1] + _POOL
+    return not +wrong and empty and memory[-1] <= 1.05 * memory[0]
 
 
 @click.command()
@@ -145,7 +162,8 @@ async def soak(url: str, seconds: float, clients: int) -> bool:
 def main(model: str, minutes: float, clients: int, threads: int) -> None:
     """Print what happened."""
     with our_server(model, 4, threads) as url:
-        sys.exit(not asyncio.run(soak(url, 60 * minutes, clients)))
+        pid = int(Path(f"/proc/self/task/{os.getpid()}/children").read_text())
+        sys.exit(not asyncio.run(soak(url, pid, 60 * minutes, clients)))
 
 
 if __name__ == "__main__":

@@ -82,9 +82,8 @@ def command(host: str, port: int, also: tuple[str, ...], **given: Any) -> None:
     if key is None and not _is_loopback(host):
         raise InputError(f"host: expected an API key to serve {host}: give --api-key-file or set {KEY_VARIABLE}")
     try:
-        import uvicorn
-
         from sgft_edge.server.app import application
+        from sgft_edge.server.connection import server
         from sgft_edge.server.guard import host_name, site
         from sgft_edge.server.work import Limits
     except ImportError as e:
@@ -102,11 +101,10 @@ def command(host: str, port: int, also: tuple[str, ...], **given: Any) -> None:
     with listening:
         solvers = _solvers(given, also)
         app = application(solvers, limits, key=key, hosts=hosts, origins=origins)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
         place = f"[{host}]" if ":" in host else host
         names, port = ", ".join(solvers), listening.getsockname()[1]
         remark(f"Serving {names} at http://{place}:{port}/ (Ctrl-C stops it)")
-        uvicorn.Server(config).run(sockets=[listening])
+        server(app, limits).run(sockets=[listening])
 
 
 def _solvers(given: dict[str, Any], also: tuple[str, ...]) -> dict[str, Solver]:

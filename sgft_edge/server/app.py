@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -26,20 +27,22 @@ from sgft_edge.reasoning.solution import Event
 from sgft_edge.server import wire
 from sgft_edge.server.failure import unforeseen
 from sgft_edge.server.guard import Guard, host_name, site
+from sgft_edge.server.metrics import CONTENT_TYPE, Counting
+from sgft_edge.server.openapi import description
 from sgft_edge.server.wire import ApiError, Chunks
 from sgft_edge.server.work import Desk, Limits, Work
 from sgft_edge.solver import Solver
 
 WEB = Path(__file__).parent / "web"
-_BODY_SECONDS = 60.0
 _GONE = 499  # nginx's status for a client that closed its connection; nobody reads it
 
 
 class Endpoints:
     """What the routes call."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, keyed: bool) -> None:
         self._desk = desk
+        self._keyed = keyed
 
     async def models(self, _: Request) -> Response:
         """Each model with its strategies, and each of those as a model of its own: `NAME:STRATEGY`."""
@@ -67,14 +70,29 @@ class Endpoints:
         state = {
             "status": "ok",
             "version": __version__,
-            "running": min(desk.under_way, desk.limits.slots),
-            "waiting": max(desk.under_way - desk.limits.slots, 0),
+            "running": desk.running,
+            "waiting": desk.waiting,
             "slots": desk.limits.slots,
             "memory_mb": None if resident is None else round(resident / MB, 1),
             "peak_mb": round(peak_bytes() / MB, 1),
             "device": next(iter(desk.solvers.values())).cast.device,
         }
         return JSONResponse(state)
+
+    async def metrics(self, _: Request) -> Response:
+        """Counts and states for Prometheus."""
+        desk = self._desk
+        gauges = {
+            "requests_running": ("Requests that are worked on.", desk.running),
+            "requests_waiting": ("Requests in the queue.", desk.waiting),
+            "memory_bytes": ("Resident memory of the process.", resident_bytes()),
+            "peak_memory_bytes": ("The most that it was.", peak_bytes()),
+        }
+        return Response(desk.metrics.text(gauges), headers={"content-type": CONTENT_TYPE})
+
+    async def openapi(self, _: Request) -> Response:
+        """What this server takes and gives."""
+        return JSONResponse(description(self._desk.limits.votes, self._keyed))
 
     async def chat(self, request: Request) -> Response:
         return await self._complete(request, chat=True)
@@ -84,16 +102,19 @@ class Endpoints:
 
     async def refuse(self, _: Request, error: Exception) -> Response:
         """An error in OpenAI's form."""
+        headers: dict[str, str] = {}
         if isinstance(error, HTTPException):
+            headers |= error.headers or {}  # Allow, of a method that is not allowed
             error = ApiError(error.status_code, str(error.detail))
         assert isinstance(error, ApiError)
-        retry = {"retry-after": str(self._desk.retry_after)} if error.status == 429 else None
-        return JSONResponse(error.body, error.status, retry)
+        if error.status == 429:
+            headers["retry-after"] = str(self._desk.retry_after)
+        return JSONResponse(error.body, error.status, headers)
 
     async def _complete(self, request: Request, chat: bool) -> Response:
         limits, models = self._desk.limits, self._desk.solvers
         try:
-            body = await _json_object(request, limits.body)
+            body = await _json_object(request, limits)
         except ClientDisconnect:
             return Response(status_code=_GONE)
         asked = await asyncio.to_thread(wire.asked, body, chat, models, limits.max_tokens, limits.votes)
@@ -175,11 +196,11 @@ def application(
 ) -> Starlette:
     """The ASGI application for solvers by the names of their models; it closes them when it ends.
 
-    With a `key`, requests under /v1 must bring it. `hosts` are names in a Host header beside localhost and addresses;
-    `origins` those of other sites whose pages may ask.
+    With a `key`, requests under /v1 and for /metrics must bring it. `hosts` are names in a Host header beside localhost
+    and addresses; `origins` those of other sites whose pages may ask.
     """
     desk = Desk(solvers, limits or Limits())
-    endpoints = Endpoints(desk)
+    endpoints = Endpoints(desk, keyed=key is not None)
     allowed = tuple(map(site, origins))
 
     async def page(_: Request) -> Response:
@@ -190,7 +211,11 @@ def application(
         yield
         await asyncio.to_thread(desk.close)
 
-    middleware = [Middleware(Ending), Middleware(Guard, key=key, hosts=tuple(map(host_name, hosts)), origins=allowed)]
+    middleware = [
+        Middleware(Ending),
+        Middleware(Counting, metrics=desk.metrics),
+        Middleware(Guard, key=key, hosts=tuple(map(host_name, hosts)), origins=allowed),
+    ]
     if allowed:
         methods = ["GET", "POST"]
         middleware.append(Middleware(CORSMiddleware, allow_origins=allowed, allow_methods=methods, allow_headers=["*"]))
@@ -201,6 +226,8 @@ def application(
             Route("/v1/models", endpoints.models),
             Route("/v1/models/{name:path}", endpoints.model),
             Route("/health", endpoints.health),
+            Route("/openapi.json", endpoints.openapi),
+            Route("/metrics", endpoints.metrics),
             Route("/", page),
             Mount("/web", StaticFiles(directory=WEB)),
         ],
@@ -243,21 +270,21 @@ async def _unless_gone(work: Awaitable[Any], receive: Receive) -> Any:
         await asyncio.wait({working, leaving})
 
 
-async def _json_object(request: Request, limit: int) -> dict[str, Any]:
-    """The JSON object that a request brings in at most `limit` bytes. Raises `ApiError`."""
+async def _json_object(request: Request, limits: Limits) -> dict[str, Any]:
+    """The JSON object that a request brings. Raises `ApiError`."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ApiError(415, "Content-Type: expected application/json")
     raw = bytearray()
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
+        async with asyncio.timeout(limits.patience):
             async for part in request.stream():
                 raw += part
-                if len(raw) > limit:
-                    raise ApiError(413, f"the body: expected at most {limit} bytes, found more")
+                if len(raw) > limits.body:
+                    raise ApiError(413, f"the body: expected at most {limits.body} bytes, found more")
     except TimeoutError:
         raise ApiError(408, "the body did not arrive in time") from None
     try:
-        value = json.loads(raw, parse_constant=_no_constant)
+        value = json.loads(raw, parse_constant=_no_constant, parse_float=_finite)
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError as e:
         raise ApiError(400, "the body: expected Unicode text, found half of a surrogate pair") from e
@@ -265,6 +292,13 @@ async def _json_object(request: Request, limit: int) -> dict[str, Any]:
         raise ApiError(400, f"the body: expected JSON, found something else ({e})") from e
     if not isinstance(value, dict):
         raise ApiError(400, "the body: expected a JSON object, found another value")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text[:40]} is larger than any number here")
     return value
 
 

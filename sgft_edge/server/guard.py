@@ -26,6 +26,7 @@ CONTENT_SECURITY_POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"  # no text ever becomes HTML
 )
+_KEYED = ("/v1/", "/metrics")
 _PORTS = {"http": 80, "https": 443}
 _HEADERS = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
@@ -36,7 +37,8 @@ _HEADERS = {
 
 
 class Guard:
-    """Lets through what comes to a known host, from our own page or an allowed origin, and under `/v1` with the key."""
+    """Lets through what comes to a known host, from our own page or an allowed origin, and under `/v1` and
+    `/metrics` with the key."""
 
     def __init__(self, app: ASGIApp, key: str | None, hosts: Collection[str], origins: Collection[str]) -> None:
         self._app = app
@@ -63,7 +65,8 @@ class Guard:
         try:
             self._check(scope)
         except ApiError as e:
-            await JSONResponse(e.body, e.status)(scope, receive, send_with_headers)
+            asks = {"www-authenticate": "Bearer"} if e.status == 401 else None
+            await JSONResponse(e.body, e.status, asks)(scope, receive, send_with_headers)
             return
         try:
             await self._app(scope, receive, send_with_headers)
@@ -82,7 +85,7 @@ class Guard:
         if origin is not None and origin not in self._origins and not _is_own(origin, host):
             raise ApiError(403, f"Origin: expected this server's own or one given with --cors, found {origin[:80]!r}")
         preflight = scope["method"] == "OPTIONS" and origin in self._origins
-        if self._key is not None and scope["path"].startswith("/v1/") and not preflight:
+        if self._key is not None and scope["path"].startswith(_KEYED) and not preflight:
             scheme, _, given = headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self._key):
                 raise ApiError(401, "Authorization: expected Bearer and this server's key", code="invalid_api_key")

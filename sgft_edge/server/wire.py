@@ -18,25 +18,11 @@ from sgft_edge.errors import InputError
 from sgft_edge.reasoning.conversation import question_of, strategy_for
 from sgft_edge.reasoning.question import Question, parse_choices
 from sgft_edge.reasoning.schema import ANY_OBJECT, JsonSchema
-from sgft_edge.reasoning.settings import Sampling, Settings
+from sgft_edge.reasoning.settings import STRATEGIES, Sampling, Settings
 from sgft_edge.reasoning.solution import Event, Solution
+from sgft_edge.server.fields import KINDS, REFUSED, STOP_LENGTH, STOPS, TEXTS
 
 Body = Mapping[str, Any]
-_REFUSED: Mapping[str, tuple[object, ...]] = {  # what we do not have, and the values that do not ask for it
-    "n": (None, 1),
-    "logprobs": (None, False, 0),
-    "tools": (None, []),
-    "functions": (None, []),
-    "frequency_penalty": (None, 0),
-    "presence_penalty": (None, 0),
-    "logit_bias": (None, {}),
-    "echo": (None, False),
-    "suffix": (None, ""),
-    "best_of": (None, 1),
-}
-_TEXTS = ("text", "input_text", "output_text")
-_STOPS = 16
-_STOP_LENGTH = 200
 
 
 class ApiError(Exception):
@@ -74,44 +60,48 @@ def asked(body: Body, chat: bool, models: Collection[str], max_tokens: int, max_
 
     Raises `ApiError`.
     """
-    for name, plain in _REFUSED.items():
+    for name, plain in REFUSED.items():
         if body.get(name) not in plain:
             raise _wrong(name, "nothing: this server does not have it", body[name], "unsupported_parameter")
-    model, strategy = model_and_strategy(_get(body, "model", str, "") or next(iter(models)), models)
-    given = _get(body, "strategy", str, strategy or "auto")
+    model, strategy = model_and_strategy(_get(body, "model", "") or next(iter(models)), models)
+    given = _get(body, "strategy", strategy or "auto")
+    if given not in STRATEGIES:
+        raise _wrong("strategy", f"one of {', '.join(STRATEGIES)}", given)
     try:
         question, strategy = _question(body, given) if chat else (Question(_prompt(body)), "complete")
-        tokens = _get(body, "max_completion_tokens", int, _get(body, "max_tokens", int, min(512, max_tokens)))
+        tokens = _get(body, "max_completion_tokens", _get(body, "max_tokens", min(512, max_tokens)))
         tokens = max_tokens if tokens == -1 else tokens  # what llama-server and others call no limit
-        seed = _get(body, "seed", int, None)
+        seed = _get(body, "seed", None)
         settings = Settings(
             strategy,
-            _get(body, "plan", str, "auto"),
-            _get(body, "operands", str, "free"),
+            _get(body, "plan", "auto"),
+            _get(body, "operands", "free"),
             min(tokens, max_tokens),
-            _get(body, "votes", int, 1),
+            _get(body, "votes", 1),
             Sampling(
-                _get(body, "temperature", float, 0.0),
-                _get(body, "top_p", float, 1.0),
-                _get(body, "min_p", float, 0.0),
+                _get(body, "temperature", 0.0),
+                _get(body, "top_p", 1.0),
+                _get(body, "min_p", 0.0),
                 seed % 2**32 if seed is not None else None,
             ),
             _stop(body),
             _schema(body),
-            _get(body, "reproducible", bool, None),
+            _get(body, "reproducible", None),
         )
     except InputError as e:
         raise ApiError(400, str(e), e.field) from e
     if settings.votes > max_votes:
         raise _wrong("votes", f"at most {max_votes}", settings.votes)
-    options = _get(body, "stream_options", dict, {})
+    include_usage = _get(body, "stream_options", {}).get("include_usage")
+    if not isinstance(include_usage, bool | None):
+        raise _wrong("stream_options", "include_usage to be true or false", include_usage)
     return ChatRequest(
         chat=chat,
         model=model,
         question=question,
         settings=settings,
-        stream=_get(body, "stream", bool, False),
-        include_usage=bool(options.get("include_usage")),
+        stream=_get(body, "stream", False),
+        include_usage=bool(include_usage),
     )
 
 
@@ -232,9 +222,9 @@ def _head(request: ChatRequest, kind: str) -> dict[str, Any]:
 
 
 def _question(body: Body, wanted: str) -> tuple[Question, str]:
-    messages = [_message(message) for message in _get(body, "messages", list, [])]
+    messages = [_message(message) for message in _get(body, "messages", [])]
     question = question_of(messages, parse_choices(body.get("choices")))
-    guidance = _get(body, "guidance", str, None)
+    guidance = _get(body, "guidance", None)
     if guidance is not None:
         question = Question(question.text, question.choices, guidance, history=question.history)
     return question, strategy_for(messages, question, wanted)
@@ -245,7 +235,7 @@ def _message(message: object) -> tuple[str, str]:
         raise _wrong("messages", "objects with a role and a content", message)
     content = message.get("content")
     if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") in _TEXTS]
+        texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") in TEXTS]
         if len(texts) < len(content) or not all(isinstance(text, str) for text in texts):
             raise _wrong("messages", "content of texts alone", content)
         content = "".join(map(str, texts))
@@ -268,19 +258,22 @@ def _prompt(body: Body) -> str:
 def _stop(body: Body) -> tuple[str, ...]:
     stop = body.get("stop")
     stops = [] if stop in (None, "") else [stop] if isinstance(stop, str) else stop
-    fit = isinstance(stops, list) and len(stops) <= _STOPS
-    if not fit or not all(isinstance(s, str) and 0 < len(s) <= _STOP_LENGTH for s in stops):
-        raise _wrong("stop", f"a text of at most {_STOP_LENGTH} characters, or at most {_STOPS} of them", stop)
+    fit = isinstance(stops, list) and len(stops) <= STOPS
+    if not fit or not all(isinstance(s, str) and 0 < len(s) <= STOP_LENGTH for s in stops):
+        raise _wrong("stop", f"a text of at most {STOP_LENGTH} characters, or at most {STOPS} of them", stop)
     return tuple(stops)
 
 
 def _schema(body: Body) -> JsonSchema | None:
     """The JSON schema of a `response_format`; some clients put it beside the type, also of a `json_object`."""
-    form = _get(body, "response_format", dict, {"type": "text"})
-    kind, named = form.get("type"), form.get("json_schema")
+    form = _get(body, "response_format", {"type": "text"})
+    kind, named, beside = form.get("type"), form.get("json_schema"), form.get("schema")
+    given = [named.get("schema") if isinstance(named, dict) else named, beside]
+    schema = next((value for value in given if value is not None), None)
+    if not all(isinstance(value, dict | None) for value in (named, *given)):
+        raise _wrong("response_format", "objects as schemas", form)
     if kind == "text":
         return None
-    schema = (named.get("schema") if isinstance(named, dict) else None) or form.get("schema")
     if kind == "json_object" and schema is None:
         return ANY_OBJECT
     if kind not in ("json_object", "json_schema") or not isinstance(schema, dict):
@@ -291,9 +284,10 @@ def _schema(body: Body) -> JsonSchema | None:
         raise ApiError(400, f"response_format: {e}", "response_format") from e
 
 
-def _get(body: Body, name: str, kind: type, default: Any) -> Any:
-    """A field's value, the default where it is absent or null. Raises `ApiError` for one of another type."""
-    value = body.get(name)
+def _get(body: Body, name: str, default: Any) -> Any:
+    """A field's value, the default where it is absent or null. Raises `ApiError` for one of another kind."""
+    kind, value = KINDS[name], body.get(name)
+    assert kind is not None
     if value is None:
         return default
     if kind is int and isinstance(value, float) and value.is_integer():  # 16.0, as JavaScript and others may write 16

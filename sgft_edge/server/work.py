@@ -12,6 +12,7 @@ from sgft_edge.errors import ContextOverflow, EngineError, GrammarError, InputEr
 from sgft_edge.llama.schema_trial import try_out
 from sgft_edge.reasoning.schema import ANY_OBJECT, JsonSchema
 from sgft_edge.reasoning.solution import Event
+from sgft_edge.server.metrics import Metrics
 from sgft_edge.server.wire import ApiError, ChatRequest
 from sgft_edge.solver import Solver
 
@@ -23,7 +24,8 @@ class Limits:
     """What a server takes on.
 
     `slots` requests are worked on at once and `queue` more may wait; `seconds` is the longest time of each from its
-    arrival, `body` its bytes, `max_tokens` the tokens of a free answer, `votes` the answers to one question.
+    arrival, `body` its bytes, `max_tokens` the tokens of a free answer, `votes` the answers to one question. `patience`
+    is the longest wait in seconds for a request's head, for its body, and for a client that does not take the reply.
     """
 
     slots: int = 8
@@ -32,6 +34,7 @@ class Limits:
     body: int = 1_000_000
     max_tokens: int = 2048
     votes: int = 8
+    patience: float = 60.0
 
 
 class Desk:
@@ -40,6 +43,7 @@ class Desk:
     def __init__(self, solvers: Mapping[str, Solver], limits: Limits) -> None:
         self.solvers = solvers
         self.limits = limits
+        self.metrics = Metrics()
         self.under_way = 0
         self._mean_seconds = 1.0
         self._checker = ThreadPoolExecutor(1, "sgft-edge-schemas")  # strangers' schemas never take more than one core
@@ -76,6 +80,16 @@ class Desk:
         self._mean_seconds += 0.1 * (seconds - self._mean_seconds)
 
     @property
+    def running(self) -> int:
+        """Requests that are worked on."""
+        return min(self.under_way, self.limits.slots)
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return self.under_way - self.running
+
+    @property
     def retry_after(self) -> int:
         """Whole seconds after which a place in the queue is likely to be free."""
         return max(1, round(self._mean_seconds / self.limits.slots))
@@ -87,6 +101,7 @@ class Work:
     def __init__(self, desk: Desk, solver: Solver, asked: ChatRequest) -> None:
         self._clock = asyncio.get_running_loop().time
         self._began = self._clock()
+        self._begun = False
         self._desk = desk
         self._solver = solver
         self.asked = asked
@@ -109,7 +124,7 @@ class Work:
         assert self._events is not None
         left = self._began + self._desk.limits.seconds - self._clock()
         try:
-            return await asyncio.wait_for(self._events.get(), min(left, _SILENCE))
+            event = await asyncio.wait_for(self._events.get(), min(left, _SILENCE))
         except TimeoutError:
             if left > _SILENCE:
                 return None
@@ -117,6 +132,13 @@ class Work:
             raise ApiError(504, f"not answered in {seconds:g} seconds", code="timeout") from None
         except SgftError as e:
             raise _as_api_error(e) from e
+        if not self._begun and (event.text or event.solution is not None):
+            self._begun = True
+            self._desk.metrics.began(self._clock() - self._began)
+        if event.solution is not None:
+            for usage in event.solution.usage.values():
+                self._desk.metrics.used(usage.prefilled, usage.decoded, usage.reused)
+        return event
 
     def close(self) -> None:
         """Stop the work, and free its place."""

@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
+from sgft_edge.server import connection
 from sgft_edge.server.app import application
 from sgft_edge.server.work import Limits
 from sgft_edge.solver import Solver
@@ -72,10 +71,7 @@ def assistant(
     limits = limits or Limits(slots=3)
     solver = Solver.open(model, adapter=adapter, threads=1, context=1024, parallel=limits.slots)
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        application({name: solver}, limits, **guarded), log_level="error", timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
+    server = connection.server(application({name: solver}, limits, **guarded), limits, log_level="error", grace=1)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
