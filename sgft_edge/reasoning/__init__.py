@@ -11,7 +11,7 @@ exact.py         a guidance, expressions, exact values
 calc.py          a chain of thought whose equations are computed
 panel.py         several of these, until two agree
 prompts.py       every text that a model reads, with its digest
-conversation.py  what a conversation's last message asks; computed.py: an answer without a model
+conversation.py  what its last message asks; routing.py: whether to work that out; computed.py: without a model
 problems.py      questions with known answers, from JSONL
 schema.py        JSON schemas from outside, within bounds
 """

@@ -101,3 +101,10 @@ def test_python_examples_name_what_there_is(example: str) -> None:
     compile(example, "example", "exec")
     for names in re.findall(r"from sgft_edge import (.+)", example):
         assert all(hasattr(sgft_edge, name) for name in names.split(", "))
+
+
+@pytest.mark.parametrize("room", sorted(path.parent.name for path in (ROOT / "sgft_edge").glob("*/__init__.py")))
+def test_a_room_names_its_files(room: str) -> None:
+    folder = ROOT / "sgft_edge" / room
+    told = (folder / "__init__.py").read_text(encoding="utf-8")
+    assert {path.name for path in folder.glob("*.py")} - {"__init__.py"} == set(re.findall(r"\b\w+\.py\b", told))
