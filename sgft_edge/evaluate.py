@@ -164,7 +164,7 @@ def _show(found: Sequence[Rows], reports: tuple[Path, ...], name: str) -> None:
     for path in reports:
         whole = page(found, summaries, name) if path.suffix == ".html" else markdown(summaries, digest(found))
         try:
-            write_atomically(path, whole)
+            write_atomically(path, whole, errors="replace")
         except OSError as e:
             raise refusal(f"--report: cannot write {path}", e) from e
 

@@ -61,15 +61,16 @@ def place(name: str) -> Path:
         raise InputError(f"expected a file's name, found {name!r}, and no home folder for {user!r}") from e
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, errors: str = "strict") -> None:
     """Write a file as UTF-8 so that a reader, or a power cut, sees the old text or the new one. Raises `OSError`.
 
-    A link stays one, to what is written; a device or a pipe stays what it is.
+    `errors` says what becomes of a lone surrogate, as `str.encode` has it. A link stays one, to what is written; a
+    device or a pipe stays what it is.
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if path.exists() and not path.is_file():
-        with path.open("w", encoding="utf-8", errors="replace", newline="\n") as handle:
+        with path.open("w", encoding="utf-8", errors=errors, newline="\n") as handle:
             handle.write(text)
         return
     path = Path(os.path.realpath(path))
@@ -77,7 +78,7 @@ def write_atomically(path: Path, text: str) -> None:
     _sweep(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with temporary.open("w", encoding="utf-8", errors="replace", newline="\n") as handle:
+        with temporary.open("w", encoding="utf-8", errors=errors, newline="\n") as handle:
             handle.write(text)
             handle.flush()
             os.fsync(handle.fileno())

@@ -68,7 +68,7 @@ class Session:
         """Write the conversation as JSON. Raises `InputError`, or `SgftError` for a full disk."""
         kept = {"format": _FORMAT, "system": self.system, "turns": self.turns}
         try:
-            write_atomically(path, json.dumps(kept, ensure_ascii=False, indent=1) + "\n")
+            write_atomically(path, json.dumps(kept, ensure_ascii=False, indent=1) + "\n", errors="replace")
         except OSError as e:
             raise refusal(f"/save: cannot write {path}", e) from e
 

@@ -84,7 +84,7 @@ def test_existing_folder(shop, tmp_path, capsys):
 def test_usage_that_click_refuses(shop, tmp_path, capsys, arguments):
     places = {"SOURCE": str(shop.base()), "SOURCE/absent": str(shop.folder / "absent"), "OUT": str(tmp_path / "out")}
     assert main([places.get(argument, argument) for argument in arguments]) == 2
-    assert "\nError: " in capsys.readouterr().err
+    assert "sgft-edge: error: " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -87,7 +87,7 @@ def test_command(model, capsys):
 
 
 def test_refusals(model, tmp_path, capsys):
-    with pytest.raises(InputError, match="decode-tokens: expected at least 2, found 1"):
+    with pytest.raises(InputError, match="decode-tokens: expected from 2 to 16777216, found 1"):
         compare(model, **{**SMALL, "decode_tokens": 1})
     with pytest.raises(ContextOverflow, match="need 257 tokens, the context window holds 256"):
         compare(model, **{**SMALL, "prompt_tokens": 248})

@@ -84,7 +84,7 @@ def test_a_failed_step_leaves_nothing_in_the_next_try() -> None:
 )
 def test_later_steps_go_on_with_the_exact_value(expressions: list[str], values: list[str]) -> None:
     plan = "\n".join(f"{n}. Do it." for n in range(1, len(values) + 1))
-    draft, *_ = solve(exact.exact, [whole(plan)], list(expressions))
+    draft, *_ = solve(exact.exact, [whole(plan)], list(expressions), Question("What is 1/3 below zero?"))
     assert [step.value for step in draft.steps] == values
     assert draft.answer == values[-1]
 
