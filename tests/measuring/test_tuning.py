@@ -228,7 +228,7 @@ def test_bench_tunes_a_model(llama: Path, monkeypatch: pytest.MonkeyPatch) -> No
     options = ["--tune", "--repeats", "1", "--prompt-tokens", "32", "--decode-tokens", "4"]
     done = CliRunner(env=dict(os.environ)).invoke(bench.command, ["--model", str(llama), *options])
     assert done.exit_code == 0, done.output
-    for setting in ("threads", "prefill threads", "batch", "flash attention", "kv type", "tokens guessed ahead"):
+    for setting in ("threads", "prefill threads", "batch", "flash attention", "tokens guessed ahead"):
         assert setting in done.output
     found, warnings = tuning_for(file_digest(llama))
     assert (found is not None, warnings) == (True, ())
